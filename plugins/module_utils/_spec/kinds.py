@@ -1,0 +1,312 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The kinds of value that a spec holds: how each is read, and how it is written back.
+
+A kind is what a field of the model carries as metadata. The parser, the JSON schema, the argument specs and the
+reference documentation are all made from it. ``convert`` takes what the user wrote and raises :class:`Invalid` with a
+message that says what to write instead; ``render`` is its inverse and gives the notation of the spec.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any, Dict, Iterable, Mapping, Optional, Tuple, Union
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import (
+    Source,
+    SourceError,
+    parse_source,
+    source_text,
+)
+
+_SHOWN = 60
+
+
+class Invalid(ValueError):
+    """A value that a kind cannot read; ``str()`` completes the sentence that begins with the value's path."""
+
+
+def show(value: object) -> str:
+    """Return a short, printable, quoted form of a value for an error message."""
+    text = repr(str(value) if isinstance(value, str) else value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean 'x'?`` for the known word that is nearest to ``word``, or an empty string."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return "; did you mean {0}?".format(show(close[0])) if close else ""
+
+
+def type_name(value: object) -> str:
+    """Name a value's type in YAML's words."""
+    if value is None:
+        return "null"
+    names: Tuple[Tuple[Any, str], ...] = (
+        (bool, "a boolean"),
+        (str, "a string"),
+        (int, "a number"),
+        (float, "a number"),
+        (Mapping, "a dictionary"),
+        ((list, tuple), "a list"),
+    )
+    for type_, name in names:
+        if isinstance(value, type_):
+            return name
+    return "a date" if hasattr(value, "isoformat") else "a {0}".format(type(value).__name__)
+
+
+def plain_text(value: object) -> str:
+    """Return a string without Ansible's tags; what YAML reads as something else has to be quoted."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if getattr(type(value), "__ENCRYPTED__", False):
+        return str(value)
+    if isinstance(value, (bool, int, float)) or hasattr(value, "isoformat"):
+        raise Invalid("must be a string, but YAML reads it as {0}; put it in quotes".format(type_name(value)))
+    raise Invalid("must be a string, not {0}".format(type_name(value)))
+
+
+class Kind:
+    """Base of the kinds, for type annotations only."""
+
+
+@dataclass(frozen=True)
+class Text(Kind):
+    """A string that matches ``pattern``; ``form`` says so in words."""
+
+    pattern: str
+    form: str
+    max_length: int = 256
+
+    def convert(self, value: object) -> str:
+        text = plain_text(value)
+        if not text:
+            raise Invalid("must not be empty")
+        if len(text) > self.max_length:
+            raise Invalid("is longer than {0} characters".format(self.max_length))
+        if re.match(self.pattern, text) is None or text.endswith("\n"):
+            raise Invalid("{0} must be {1}".format(show(text), self.form))
+        return text
+
+    def render(self, value: str) -> str:
+        return value
+
+
+@dataclass(frozen=True)
+class Choice(Kind):
+    """One of a few words; ``unsupported`` are words of a later release."""
+
+    choices: Tuple[str, ...]
+    unsupported: Tuple[str, ...] = ()
+
+    def convert(self, value: object) -> str:
+        text = plain_text(value)
+        if text in self.choices:
+            return text
+        if text in self.unsupported:
+            raise Invalid("{0} is not supported yet".format(show(text)))
+        known = ", ".join(self.choices)
+        raise Invalid("{0} is not one of {1}{2}".format(show(text), known, suggestion(text, self.choices)))
+
+    def render(self, value: str) -> str:
+        return value
+
+
+@dataclass(frozen=True)
+class Integer(Kind):
+    """A whole number; its digits as a string are taken too, since templates of older ansible-core yield strings."""
+
+    minimum: int
+    maximum: int
+
+    def convert(self, value: object) -> int:
+        if isinstance(value, str) and re.match(r"[0-9]{1,15}\Z", value):
+            number = int(str.__str__(value))
+        elif isinstance(value, int) and not isinstance(value, bool):
+            number = int(value)
+        else:
+            raise Invalid("must be a whole number, not {0}".format(_what(value)))
+        if not self.minimum <= number <= self.maximum:
+            raise Invalid("must be between {0} and {1}".format(self.minimum, self.maximum))
+        return number
+
+    def render(self, value: int) -> int:
+        return value
+
+
+@dataclass(frozen=True)
+class Number(Kind):
+    """A number that is not negative."""
+
+    def convert(self, value: object) -> float:
+        if isinstance(value, str) and re.match(r"[0-9]{1,15}(\.[0-9]{1,15})?\Z", value):
+            return float(str.__str__(value))
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            raise Invalid("must be a number, not {0}".format(_what(value)))
+        if not 0 <= value <= 1e15 or math.isnan(value):
+            raise Invalid("must be between 0 and 1e15")
+        return float(value)
+
+    def render(self, value: float) -> float:
+        return value
+
+
+@dataclass(frozen=True)
+class Quantity(Kind):
+    """A whole number with its unit. A bare number is refused, because nothing says which unit was meant.
+
+    ``units`` maps each suffix to its size in the base unit, largest first. The model holds ``number * size / scale``;
+    ``scale`` is 1 for integers, or the number of base units in one unit of the model.
+    """
+
+    units: Tuple[Tuple[str, int], ...]
+    minimum: int
+    maximum: int
+    example: str
+    scale: int = 1
+
+    @property
+    def pattern(self) -> str:
+        """The notation as a regular expression of both Python and ECMAScript."""
+        return "^[0-9]{{1,15}}({0})$".format("|".join(suffix for suffix, _size in self.units))
+
+    def convert(self, value: object) -> Union[int, float]:
+        if not isinstance(value, str):
+            kind = "a number" if isinstance(value, (int, float)) and not isinstance(value, bool) else type_name(value)
+            raise Invalid("must have a unit, such as '{0}', not be {1}".format(self.example, kind))
+        text = str.__str__(value)
+        match = re.match(self.pattern, text)
+        if match is None or text.endswith("\n"):
+            suffixes = ", ".join(suffix for suffix, _size in self.units)
+            raise Invalid("{0} must be a whole number and its unit ({1}), such as '{2}'".format(
+                show(text), suffixes, self.example))
+        suffix = match.group(1)
+        base = int(text[: -len(suffix)]) * dict(self.units)[suffix]
+        if not self.minimum <= base <= self.maximum:
+            raise Invalid("must be between {0} and {1}".format(self._write(self.minimum), self._write(self.maximum)))
+        return base if self.scale == 1 else base / self.scale
+
+    def render(self, value: Union[int, float]) -> str:
+        return self._write(round(value * self.scale))
+
+    def _write(self, base: int) -> str:
+        """Write with the largest unit that divides the value, as long as that leaves a number of some size."""
+        for suffix, size in self.units:
+            if base % size == 0:
+                return "{0}{1}".format(base // size, suffix)
+        raise ValueError("{0} cannot be written in the units of a spec".format(base))
+
+
+# The units are systemd's: K, M, G and T are powers of 1024; a percentage is of one processor.
+def duration(minimum_ms: int = 1) -> Quantity:
+    """Return the kind of a time, which the model holds in seconds as a float."""
+    return Quantity((("h", 3600000), ("m", 60000), ("s", 1000), ("ms", 1)), minimum_ms, 86400000, "120s", scale=1000)
+
+
+def byte_size(minimum: int) -> Quantity:
+    """Return the kind of an amount of memory, which the model holds in bytes."""
+    return Quantity((("T", 1024**4), ("G", 1024**3), ("M", 1024**2), ("K", 1024)), minimum, 1024**5, "2G")
+
+
+def percent() -> Quantity:
+    """Return the kind of a share of processors: 100% is one of them."""
+    return Quantity((("%", 1),), 1, 102400, "200%")
+
+
+@dataclass(frozen=True)
+class Address(Kind):
+    """An IPv4 or IPv6 address to bind to, held in its canonical spelling."""
+
+    def convert(self, value: object) -> str:
+        text = plain_text(value)
+        try:
+            if "%" in text:
+                raise ValueError
+            return str(ipaddress.ip_address(text))
+        except ValueError:
+            raise Invalid("{0} must be an IPv4 or IPv6 address".format(show(text))) from None
+
+    def render(self, value: str) -> str:
+        return value
+
+
+@dataclass(frozen=True)
+class SourceKind(Kind):
+    """A secret or certificate; see references.py. Messages never repeat the value."""
+
+    allow_path: bool
+
+    def convert(self, value: object) -> Source:
+        text = plain_text(value)
+        if not text:
+            raise Invalid("must not be empty")
+        try:
+            return parse_source(text, allow_path=self.allow_path)
+        except SourceError as error:
+            raise Invalid(str(error)) from None
+
+    def render(self, value: Source) -> str:
+        return source_text(value)
+
+
+@dataclass(frozen=True)
+class ListOf(Kind):
+    """A list with at least ``minimum`` items; with ``or_one`` a single item may stand without the list."""
+
+    item: Any
+    minimum: int = 0
+    or_one: bool = False
+    empty: str = "needs at least one entry"
+
+
+@dataclass(frozen=True)
+class Record(Kind):
+    """A dictionary with the keys of a dataclass of the model."""
+
+    type: Any
+
+
+@dataclass(frozen=True)
+class Named(Kind):
+    """A dictionary from names to records, which carry the name as their ``name``."""
+
+    type: Any
+    name: Text
+    minimum: int = 0
+
+
+@dataclass(frozen=True)
+class Preset(Kind):
+    """The name of a ready-made record, or the record itself, whose ``name`` is then ``custom``."""
+
+    type: Any
+    presets: Tuple[Any, ...] = field(repr=False)
+
+    def named(self, name: str) -> Optional[Any]:
+        """Return the ready-made record of that name."""
+        return {preset.name: preset for preset in self.presets}.get(name)
+
+
+@dataclass(frozen=True)
+class Severities(Kind):
+    """A dictionary from names of policies to ``deny``, ``warn`` or ``off``."""
+
+
+def spec(kind: Kind, doc: str, *, key: str = "", known: str = "") -> Dict[str, Any]:
+    """Return the metadata of a model's field.
+
+    ``key`` is the key in the spec where it is not the field's name. ``known`` names the dictionary of the spec whose
+    names the value refers to.
+    """
+    return {"kind": kind, "doc": doc, "key": key, "known": known}
+
+
+def _what(value: object) -> str:
+    return show(value) if isinstance(value, (str, int, float)) or value is None else type_name(value)

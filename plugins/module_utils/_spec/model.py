@@ -1,0 +1,322 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The spec of a gateway: what the variables of the role mean, after parsing.
+
+Everything is frozen, sequences are tuples and named things are sorted by name, so that equal specs are equal objects.
+The metadata of the fields is the one source of the parser, the JSON schema, the argument specs and the reference
+documentation: ``tools/docs`` writes the last three. Defaults are stated here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Optional, Tuple
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import (
+    Address,
+    Choice,
+    Integer,
+    ListOf,
+    Named,
+    Number,
+    Preset,
+    Record,
+    Severities,
+    SourceKind,
+    Text,
+    byte_size,
+    duration,
+    percent,
+    spec,
+)
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Source
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import BaseUrl, Url
+
+# Clients send a model's name in JSON and Envoy carries it in a header: ASCII, and nothing that JSON would escape.
+# An asterisk is left to the patterns of consumers.
+MODEL_NAME = Text(
+    r"^[!#-&(-)+-\[\]-~]+$",
+    "a name of printable ASCII characters without spaces, quotes, backslashes and asterisks",
+)
+MODEL_PATTERN = Text(
+    r"^[!#-&(-\[\]-~]+$",
+    "a model's name or a pattern such as 'text-embedding-*'",
+)
+NAME = Text(
+    r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+    "a name of letters, digits, '_', '.' and '-' that begins with a letter or digit",
+    max_length=64,
+)
+PORT = Integer(1, 65535)
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Where a listener's certificate comes from."""
+
+    certificate: Source = field(
+        metadata=spec(
+            SourceKind(allow_path=True),
+            "The certificate and its chain: a reference, an absolute path on the gateway host, or PEM text.",
+        )
+    )
+    private_key: Source = field(
+        metadata=spec(
+            SourceKind(allow_path=True),
+            "The private key of the certificate: a reference, an absolute path on the gateway host, or PEM text.",
+        )
+    )
+    min_version: str = field(
+        default="1.2",
+        metadata=spec(
+            Choice(("1.0", "1.1", "1.2", "1.3")),
+            "The lowest version of TLS that is accepted. The policy C(tls_version) denies those below 1.2.",
+        ),
+    )
+    unsupported: ClassVar[Tuple[str, ...]] = ("client_ca",)
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A socket that clients connect to."""
+
+    name: str
+    address: str = field(metadata=spec(Address(), "The IPv4 or IPv6 address to listen on."))
+    port: int = field(metadata=spec(PORT, "The TCP port to listen on."))
+    tls: Optional[Tls] = field(
+        default=None,
+        metadata=spec(
+            Record(Tls),
+            "Serve HTTPS with this certificate. Without it the listener serves plain HTTP, "
+            "which the policy C(plain_http_outside_loopback) allows on loopback addresses only.",
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Where the gateway offers its own metrics."""
+
+    address: str = field(
+        default="127.0.0.1", metadata=spec(Address(), "The IPv4 or IPv6 address that the metrics are served on.")
+    )
+    port: int = field(default=9902, metadata=spec(PORT, "The TCP port that the metrics are served on."))
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A service that models are served by."""
+
+    name: str
+    type: str = field(
+        metadata=spec(
+            Choice(("openai", "azure_openai", "openai_compatible"), unsupported=("anthropic",)),
+            "Which dialect of the OpenAI API the provider speaks.",
+        )
+    )
+    base_urls: Tuple[BaseUrl, ...] = field(
+        metadata=spec(
+            ListOf(Url(), minimum=1, or_one=True),
+            "The URL that the paths of the API follow, such as C(https://api.openai.com/v1), or a list of URLs that "
+            "requests are spread over. The URLs of one provider differ in host and port only.",
+            key="base_url",
+        )
+    )
+    api_key: Optional[Source] = field(
+        default=None,
+        metadata=spec(SourceKind(allow_path=False), "A reference to the key that is sent to the provider."),
+    )
+    api_version: Optional[str] = field(
+        default=None,
+        metadata=spec(
+            Text(r"^[A-Za-z0-9._-]+$", "a version such as '2024-10-21'", max_length=64),
+            "The version of the API. Required for the type V(azure_openai), not allowed for others.",
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Target:
+    """A provider's deployment of a model, which gets a share of the requests."""
+
+    provider: str = field(
+        metadata=spec(NAME, "The provider, by its name in C(gateway_providers).", known="provider")
+    )
+    model: str = field(metadata=spec(MODEL_NAME, "The name of the model (for Azure: of the deployment) there."))
+    weight: int = field(
+        default=1,
+        metadata=spec(
+            Integer(0, 1000000), "The share of requests, relative to the sum of the weights of all targets."
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """A target in a list of fallbacks, as it is written in a spec: without a weight. Parsed to a :class:`Target`."""
+
+    provider: str = field(
+        metadata=spec(NAME, "The provider, by its name in C(gateway_providers).", known="provider")
+    )
+    model: str = field(metadata=spec(MODEL_NAME, "The name of the model (for Azure: of the deployment) there."))
+    becomes: ClassVar[type] = Target
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """How long the gateway waits for a provider; seconds."""
+
+    first_byte: float = field(
+        default=120.0, metadata=spec(duration(), "The longest wait for the beginning of an answer.")
+    )
+    idle: float = field(
+        default=300.0, metadata=spec(duration(), "The longest silence in the midst of an answer or a stream.")
+    )
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a model costs, in USD per million tokens; information only."""
+
+    input: float = field(metadata=spec(Number(), "The price of tokens sent, in USD per million tokens."))
+    output: float = field(metadata=spec(Number(), "The price of tokens received, in USD per million tokens."))
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that clients ask for by name."""
+
+    name: str
+    targets: Tuple[Target, ...] = field(
+        metadata=spec(
+            ListOf(Record(Target), minimum=1, empty="needs at least one target"),
+            "Who serves the model; requests are spread over the targets by weight.",
+        )
+    )
+    fallbacks: Tuple[Target, ...] = field(
+        default=(),
+        metadata=spec(
+            ListOf(Record(Fallback)),
+            "Who is asked next, in this order, when a target answers 429 or 5xx or does not answer.",
+        ),
+    )
+    timeouts: Timeouts = field(
+        default=Timeouts(), metadata=spec(Record(Timeouts), "How long to wait for the model's targets.")
+    )
+    price: Optional[Price] = field(
+        default=None, metadata=spec(Record(Price), "What the model costs. Kept as information; nothing is charged.")
+    )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a consumer may use."""
+
+    requests_per_minute: Optional[int] = field(
+        default=None,
+        metadata=spec(Integer(1, 100000000), "The highest number of requests in a minute, over all models."),
+    )
+    unsupported: ClassVar[Tuple[str, ...]] = ("tokens_per_minute", "tokens_per_day")
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """A client of the gateway, known by its keys."""
+
+    name: str
+    api_keys: Tuple[Source, ...] = field(
+        metadata=spec(
+            ListOf(SourceKind(allow_path=False), minimum=1, empty="needs at least one key"),
+            "References to the keys that the consumer authenticates with; several allow a rotation without a gap.",
+        )
+    )
+    models: Tuple[str, ...] = field(
+        metadata=spec(
+            ListOf(MODEL_PATTERN, minimum=1, empty="allows no model; list the models that the consumer may use"),
+            "The models that the consumer may use, by their names in C(gateway_models). "
+            "An asterisk stands for any characters.",
+            known="model",
+        )
+    )
+    limits: Limits = field(default=Limits(), metadata=spec(Record(Limits), "How much the consumer may use."))
+
+
+@dataclass(frozen=True)
+class Size:
+    """What the gateway's process gets of a host; memory in bytes, processors in percent of one. None is no limit."""
+
+    name: str
+    concurrency: int = field(metadata=spec(Integer(1, 1024), "The number of worker threads."))
+    memory_max: Optional[int] = field(
+        default=None, metadata=spec(byte_size(64 * 1024**2), "The most memory that the process gets.")
+    )
+    cpu_quota: Optional[int] = field(
+        default=None, metadata=spec(percent(), "The most processor time that the process gets; V(100%) is one processor.")
+    )
+
+
+SIZES = (
+    Size("small", 1, 512 * 1024**2, 100),
+    Size("medium", 2, 2 * 1024**3, 200),
+    Size("large", 4, 8 * 1024**3, 400),
+)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The whole spec; one field for each variable."""
+
+    listeners: Tuple[Listener, ...] = field(
+        metadata=spec(
+            Named(Listener, NAME, minimum=1), "The sockets that clients connect to, by name.", key="gateway_listeners"
+        )
+    )
+    providers: Tuple[Provider, ...] = field(
+        metadata=spec(
+            Named(Provider, NAME, minimum=1), "The services that models are served by, by name.",
+            key="gateway_providers",
+        )
+    )
+    models: Tuple[Model, ...] = field(
+        metadata=spec(
+            Named(Model, MODEL_NAME, minimum=1), "The models that clients ask for, by the name they send.",
+            key="gateway_models",
+        )
+    )
+    consumers: Tuple[Consumer, ...] = field(
+        default=(),
+        metadata=spec(Named(Consumer, NAME), "The clients of the gateway, by name.", key="gateway_consumers"),
+    )
+    size: Size = field(
+        default=SIZES[1],
+        metadata=spec(
+            Preset(Size, SIZES),
+            "How much of a host the gateway gets: the name of a size, or a dictionary.",
+            key="gateway_size",
+        ),
+    )
+    limits_scope: str = field(
+        default="fleet",
+        metadata=spec(
+            Choice(("fleet", "host")),
+            "With V(fleet) each host enforces its share of every limit, so that all hosts together enforce the limit; "
+            "with V(host) each host enforces the whole limit.",
+            key="gateway_limits_scope",
+        ),
+    )
+    release_keep: int = field(
+        default=5,
+        metadata=spec(
+            Integer(2, 1000), "How many releases stay on a host, to roll back to.", key="gateway_release_keep"
+        ),
+    )
+    metrics: Metrics = field(
+        default=Metrics(),
+        metadata=spec(Record(Metrics), "Where the gateway offers its metrics.", key="gateway_metrics"),
+    )
+    policies: Tuple[Tuple[str, str], ...] = field(
+        default=(),
+        metadata=spec(Severities(), "The severities of policies that differ from the default.", key="gateway_policies"),
+    )

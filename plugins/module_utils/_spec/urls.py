@@ -1,0 +1,81 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The base URL of a provider."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import Invalid, Kind, plain_text, show
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_FORM = "must be a URL such as 'https://api.openai.com/v1'"
+_URL = re.compile(
+    r"(?P<scheme>https?)://"
+    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)"
+    r"(:(?P<port>[0-9]{1,5}))?"
+    r"(?P<path>(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*)/?\Z"
+)
+
+
+@dataclass(frozen=True)
+class BaseUrl:
+    """Where a provider's API begins.
+
+    ``host`` is in lower case, an IPv6 address without brackets; ``port`` is always set; ``path`` is empty or begins
+    with a slash and never ends with one.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @property
+    def authority(self) -> str:
+        """The host and, where it is not the scheme's own, the port, as they stand in a URL."""
+        host = "[{0}]".format(self.host) if ":" in self.host else self.host
+        return host if self.port == _DEFAULT_PORTS[self.scheme] else "{0}:{1}".format(host, self.port)
+
+    @property
+    def text(self) -> str:
+        """The canonical spelling, which parses to an equal URL."""
+        return "{0}://{1}{2}".format(self.scheme, self.authority, self.path)
+
+
+@dataclass(frozen=True)
+class Url(Kind):
+    """An absolute http or https URL without credentials, query and fragment."""
+
+    def convert(self, value: object) -> BaseUrl:
+        text = plain_text(value)
+        rest = text.partition("://")[2]
+        # What stands before an '@' is a password more often than not: it is not repeated.
+        if "@" in rest.partition("/")[0]:
+            raise Invalid("must not hold credentials; write the key as api_key")
+        if "?" in text or "#" in text:
+            raise Invalid("must not have a query or a fragment")
+        match = _URL.match(text)
+        if match is None or len(text) > 2048:
+            raise Invalid("{0} {1}".format(show(text), _FORM))
+        host = match.group("host").lower()
+        if host.startswith("["):
+            try:
+                host = str(ipaddress.IPv6Address(host[1:-1]))
+            except ValueError:
+                raise Invalid("{0} {1}".format(show(text), _FORM)) from None
+        scheme = match.group("scheme")
+        port = int(match.group("port") or _DEFAULT_PORTS[scheme])
+        if not 1 <= port <= 65535:
+            raise Invalid("has the port {0}, which is not between 1 and 65535".format(port))
+        path = match.group("path")
+        if any(segment in (".", "..") for segment in path.split("/")):
+            raise Invalid("must not have '.' or '..' in its path")
+        return BaseUrl(scheme, host, port, path)
+
+    def render(self, value: BaseUrl) -> str:
+        return value.text
