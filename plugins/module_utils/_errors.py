@@ -10,8 +10,8 @@ No error carries a secret's value.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Sequence, Tuple
 
 
 class GatewayError(Exception):
@@ -29,14 +29,14 @@ class SpecProblem:
     message: str
 
     def __str__(self) -> str:
-        return "{0}: {1}".format(self.path, self.message)
+        return f"{self.path}: {self.message}"
 
 
 class SpecError(GatewayError):
     """A spec cannot be parsed; carries every problem that was found, in the order of the spec."""
 
     def __init__(self, errors: Sequence[SpecProblem]) -> None:
-        self.errors: Tuple[SpecProblem, ...] = tuple(errors)
+        self.errors: tuple[SpecProblem, ...] = tuple(errors)
         super().__init__("\n".join(str(problem) for problem in self.errors))
 
 
@@ -54,14 +54,14 @@ class Finding:
     remedy: str
 
     def __str__(self) -> str:
-        return "{0}: {1} ({2}, policy {3})".format(self.path, self.message, self.remedy, self.rule)
+        return f"{self.path}: {self.message} ({self.remedy}, policy {self.rule})"
 
 
 class PolicyError(GatewayError):
     """A valid spec breaks policies whose severity is ``deny``."""
 
     def __init__(self, findings: Sequence[Finding]) -> None:
-        self.findings: Tuple[Finding, ...] = tuple(findings)
+        self.findings: tuple[Finding, ...] = tuple(findings)
         super().__init__("\n".join(str(finding) for finding in self.findings))
 
 

@@ -5,7 +5,7 @@
 """The kinds of value that a spec holds: how each is read, and how it is written back.
 
 A kind is what a field of the model carries as metadata. The parser, the JSON schema, the argument specs and the
-reference documentation are all made from it. ``convert`` takes what the user wrote and raises :class:`Invalid` with a
+reference documentation are all made from it. ``convert`` takes what the user wrote and raises :class:`KindError` with a
 message that says what to write instead; ``render`` is its inverse and gives the notation of the spec.
 """
 
@@ -15,8 +15,9 @@ import difflib
 import ipaddress
 import math
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, Mapping, Optional, Tuple, Union
+from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import (
     Source,
@@ -28,7 +29,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references
 _SHOWN = 60
 
 
-class Invalid(ValueError):
+class KindError(ValueError):
     """A value that a kind cannot read; ``str()`` completes the sentence that begins with the value's path."""
 
 
@@ -41,14 +42,14 @@ def show(value: object) -> str:
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Return ``; did you mean 'x'?`` for the known word that is nearest to ``word``, or an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1)
-    return "; did you mean {0}?".format(show(close[0])) if close else ""
+    return f"; did you mean {show(close[0])}?" if close else ""
 
 
 def type_name(value: object) -> str:
     """Name a value's type in YAML's words."""
     if value is None:
         return "null"
-    names: Tuple[Tuple[Any, str], ...] = (
+    names: tuple[tuple[Any, str], ...] = (
         (bool, "a boolean"),
         (str, "a string"),
         (int, "a number"),
@@ -59,7 +60,7 @@ def type_name(value: object) -> str:
     for type_, name in names:
         if isinstance(value, type_):
             return name
-    return "a date" if hasattr(value, "isoformat") else "a {0}".format(type(value).__name__)
+    return "a date" if hasattr(value, "isoformat") else f"a {type(value).__name__}"
 
 
 def plain_text(value: object) -> str:
@@ -69,8 +70,8 @@ def plain_text(value: object) -> str:
     if getattr(type(value), "__ENCRYPTED__", False):
         return str(value)
     if isinstance(value, (bool, int, float)) or hasattr(value, "isoformat"):
-        raise Invalid("must be a string, but YAML reads it as {0}; put it in quotes".format(type_name(value)))
-    raise Invalid("must be a string, not {0}".format(type_name(value)))
+        raise KindError(f"must be a string, but YAML reads it as {type_name(value)}; put it in quotes")
+    raise KindError(f"must be a string, not {type_name(value)}")
 
 
 class Kind:
@@ -88,11 +89,11 @@ class Text(Kind):
     def convert(self, value: object) -> str:
         text = plain_text(value)
         if not text:
-            raise Invalid("must not be empty")
+            raise KindError("must not be empty")
         if len(text) > self.max_length:
-            raise Invalid("is longer than {0} characters".format(self.max_length))
+            raise KindError(f"is longer than {self.max_length} characters")
         if re.match(self.pattern, text) is None or text.endswith("\n"):
-            raise Invalid("{0} must be {1}".format(show(text), self.form))
+            raise KindError(f"{show(text)} must be {self.form}")
         return text
 
     def render(self, value: str) -> str:
@@ -103,17 +104,17 @@ class Text(Kind):
 class Choice(Kind):
     """One of a few words; ``unsupported`` are words of a later release."""
 
-    choices: Tuple[str, ...]
-    unsupported: Tuple[str, ...] = ()
+    choices: tuple[str, ...]
+    unsupported: tuple[str, ...] = ()
 
     def convert(self, value: object) -> str:
         text = plain_text(value)
         if text in self.choices:
             return text
         if text in self.unsupported:
-            raise Invalid("{0} is not supported yet".format(show(text)))
+            raise KindError(f"{show(text)} is not supported yet")
         known = ", ".join(self.choices)
-        raise Invalid("{0} is not one of {1}{2}".format(show(text), known, suggestion(text, self.choices)))
+        raise KindError("{} is not one of {}{2}".format(show(text), known, suggestion(text, self.choices)))
 
     def render(self, value: str) -> str:
         return value
@@ -132,9 +133,9 @@ class Integer(Kind):
         elif isinstance(value, int) and not isinstance(value, bool):
             number = int(value)
         else:
-            raise Invalid("must be a whole number, not {0}".format(_what(value)))
+            raise KindError(f"must be a whole number, not {_what(value)}")
         if not self.minimum <= number <= self.maximum:
-            raise Invalid("must be between {0} and {1}".format(self.minimum, self.maximum))
+            raise KindError(f"must be between {self.minimum} and {self.maximum}")
         return number
 
     def render(self, value: int) -> int:
@@ -149,9 +150,9 @@ class Number(Kind):
         if isinstance(value, str) and re.match(r"[0-9]{1,15}(\.[0-9]{1,15})?\Z", value):
             return float(str.__str__(value))
         if not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise Invalid("must be a number, not {0}".format(_what(value)))
+            raise KindError(f"must be a number, not {_what(value)}")
         if not 0 <= value <= 1e15 or math.isnan(value):
-            raise Invalid("must be between 0 and 1e15")
+            raise KindError("must be between 0 and 1e15")
         return float(value)
 
     def render(self, value: float) -> float:
@@ -166,7 +167,7 @@ class Quantity(Kind):
     ``scale`` is 1 for integers, or the number of base units in one unit of the model.
     """
 
-    units: Tuple[Tuple[str, int], ...]
+    units: tuple[tuple[str, int], ...]
     minimum: int
     maximum: int
     example: str
@@ -175,33 +176,32 @@ class Quantity(Kind):
     @property
     def pattern(self) -> str:
         """The notation as a regular expression of both Python and ECMAScript."""
-        return "^[0-9]{{1,15}}({0})$".format("|".join(suffix for suffix, _size in self.units))
+        return "^[0-9]{{1,15}}({})$".format("|".join(suffix for suffix, _size in self.units))
 
-    def convert(self, value: object) -> Union[int, float]:
+    def convert(self, value: object) -> int | float:
         if not isinstance(value, str):
             kind = "a number" if isinstance(value, (int, float)) and not isinstance(value, bool) else type_name(value)
-            raise Invalid("must have a unit, such as '{0}', not be {1}".format(self.example, kind))
+            raise KindError(f"must have a unit, such as '{self.example}', not be {kind}")
         text = str.__str__(value)
         match = re.match(self.pattern, text)
         if match is None or text.endswith("\n"):
             suffixes = ", ".join(suffix for suffix, _size in self.units)
-            raise Invalid("{0} must be a whole number and its unit ({1}), such as '{2}'".format(
-                show(text), suffixes, self.example))
+            raise KindError(f"{show(text)} must be a whole number and its unit ({suffixes}), such as '{self.example}'")
         suffix = match.group(1)
         base = int(text[: -len(suffix)]) * dict(self.units)[suffix]
         if not self.minimum <= base <= self.maximum:
-            raise Invalid("must be between {0} and {1}".format(self._write(self.minimum), self._write(self.maximum)))
+            raise KindError(f"must be between {self._write(self.minimum)} and {self._write(self.maximum)}")
         return base if self.scale == 1 else base / self.scale
 
-    def render(self, value: Union[int, float]) -> str:
+    def render(self, value: int | float) -> str:
         return self._write(round(value * self.scale))
 
     def _write(self, base: int) -> str:
         """Write with the largest unit that divides the value, as long as that leaves a number of some size."""
         for suffix, size in self.units:
             if base % size == 0:
-                return "{0}{1}".format(base // size, suffix)
-        raise ValueError("{0} cannot be written in the units of a spec".format(base))
+                return "{}{1}".format(base // size, suffix)
+        raise ValueError(f"{base} cannot be written in the units of a spec")
 
 
 # The units are systemd's: K, M, G and T are powers of 1024; a percentage is of one processor.
@@ -231,7 +231,7 @@ class Address(Kind):
                 raise ValueError
             return str(ipaddress.ip_address(text))
         except ValueError:
-            raise Invalid("{0} must be an IPv4 or IPv6 address".format(show(text))) from None
+            raise KindError(f"{show(text)} must be an IPv4 or IPv6 address") from None
 
     def render(self, value: str) -> str:
         return value
@@ -246,11 +246,11 @@ class SourceKind(Kind):
     def convert(self, value: object) -> Source:
         text = plain_text(value)
         if not text:
-            raise Invalid("must not be empty")
+            raise KindError("must not be empty")
         try:
             return parse_source(text, allow_path=self.allow_path)
         except SourceError as error:
-            raise Invalid(str(error)) from None
+            raise KindError(str(error)) from None
 
     def render(self, value: Source) -> str:
         return source_text(value)
@@ -287,9 +287,9 @@ class Preset(Kind):
     """The name of a ready-made record, or the record itself, whose ``name`` is then ``custom``."""
 
     type: Any
-    presets: Tuple[Any, ...] = field(repr=False)
+    presets: tuple[Any, ...] = field(repr=False)
 
-    def named(self, name: str) -> Optional[Any]:
+    def named(self, name: str) -> Any | None:
         """Return the ready-made record of that name."""
         return {preset.name: preset for preset in self.presets}.get(name)
 
@@ -299,7 +299,7 @@ class Severities(Kind):
     """A dictionary from names of policies to ``deny``, ``warn`` or ``off``."""
 
 
-def spec(kind: Kind, doc: str, *, key: str = "", known: str = "") -> Dict[str, Any]:
+def spec(kind: Kind, doc: str, *, key: str = "", known: str = "") -> dict[str, Any]:
     """Return the metadata of a model's field.
 
     ``key`` is the key in the spec where it is not the field's name. ``known`` names the dictionary of the spec whose

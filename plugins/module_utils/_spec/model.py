@@ -12,7 +12,7 @@ documentation: ``tools/docs`` writes the last three. Defaults are stated here an
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Optional, Tuple
+from typing import ClassVar
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import (
     Address,
@@ -75,7 +75,7 @@ class Tls:
             "The lowest version of TLS that is accepted. The policy C(tls_version) denies those below 1.2.",
         ),
     )
-    unsupported: ClassVar[Tuple[str, ...]] = ("client_ca",)
+    unsupported: ClassVar[tuple[str, ...]] = ("client_ca",)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Listener:
     name: str
     address: str = field(metadata=spec(Address(), "The IPv4 or IPv6 address to listen on."))
     port: int = field(metadata=spec(PORT, "The TCP port to listen on."))
-    tls: Optional[Tls] = field(
+    tls: Tls | None = field(
         default=None,
         metadata=spec(
             Record(Tls),
@@ -116,7 +116,7 @@ class Provider:
             "Which dialect of the OpenAI API the provider speaks.",
         )
     )
-    base_urls: Tuple[BaseUrl, ...] = field(
+    base_urls: tuple[BaseUrl, ...] = field(
         metadata=spec(
             ListOf(Url(), minimum=1, or_one=True),
             "The URL that the paths of the API follow, such as C(https://api.openai.com/v1), or a list of URLs that "
@@ -124,11 +124,11 @@ class Provider:
             key="base_url",
         )
     )
-    api_key: Optional[Source] = field(
+    api_key: Source | None = field(
         default=None,
         metadata=spec(SourceKind(allow_path=False), "A reference to the key that is sent to the provider."),
     )
-    api_version: Optional[str] = field(
+    api_version: str | None = field(
         default=None,
         metadata=spec(
             Text(r"^[A-Za-z0-9._-]+$", "a version such as '2024-10-21'", max_length=64),
@@ -141,15 +141,11 @@ class Provider:
 class Target:
     """A provider's deployment of a model, which gets a share of the requests."""
 
-    provider: str = field(
-        metadata=spec(NAME, "The provider, by its name in C(gateway_providers).", known="provider")
-    )
+    provider: str = field(metadata=spec(NAME, "The provider, by its name in C(gateway_providers).", known="provider"))
     model: str = field(metadata=spec(MODEL_NAME, "The name of the model (for Azure: of the deployment) there."))
     weight: int = field(
         default=1,
-        metadata=spec(
-            Integer(0, 1000000), "The share of requests, relative to the sum of the weights of all targets."
-        ),
+        metadata=spec(Integer(0, 1000000), "The share of requests, relative to the sum of the weights of all targets."),
     )
 
 
@@ -157,9 +153,7 @@ class Target:
 class Fallback:
     """A target in a list of fallbacks, as it is written in a spec: without a weight. Parsed to a :class:`Target`."""
 
-    provider: str = field(
-        metadata=spec(NAME, "The provider, by its name in C(gateway_providers).", known="provider")
-    )
+    provider: str = field(metadata=spec(NAME, "The provider, by its name in C(gateway_providers).", known="provider"))
     model: str = field(metadata=spec(MODEL_NAME, "The name of the model (for Azure: of the deployment) there."))
     becomes: ClassVar[type] = Target
 
@@ -189,13 +183,13 @@ class Model:
     """A model that clients ask for by name."""
 
     name: str
-    targets: Tuple[Target, ...] = field(
+    targets: tuple[Target, ...] = field(
         metadata=spec(
             ListOf(Record(Target), minimum=1, empty="needs at least one target"),
             "Who serves the model; requests are spread over the targets by weight.",
         )
     )
-    fallbacks: Tuple[Target, ...] = field(
+    fallbacks: tuple[Target, ...] = field(
         default=(),
         metadata=spec(
             ListOf(Record(Fallback)),
@@ -205,7 +199,7 @@ class Model:
     timeouts: Timeouts = field(
         default=Timeouts(), metadata=spec(Record(Timeouts), "How long to wait for the model's targets.")
     )
-    price: Optional[Price] = field(
+    price: Price | None = field(
         default=None, metadata=spec(Record(Price), "What the model costs. Kept as information; nothing is charged.")
     )
 
@@ -214,11 +208,11 @@ class Model:
 class Limits:
     """How much a consumer may use."""
 
-    requests_per_minute: Optional[int] = field(
+    requests_per_minute: int | None = field(
         default=None,
         metadata=spec(Integer(1, 100000000), "The highest number of requests in a minute, over all models."),
     )
-    unsupported: ClassVar[Tuple[str, ...]] = ("tokens_per_minute", "tokens_per_day")
+    unsupported: ClassVar[tuple[str, ...]] = ("tokens_per_minute", "tokens_per_day")
 
 
 @dataclass(frozen=True)
@@ -226,13 +220,13 @@ class Consumer:
     """A client of the gateway, known by its keys."""
 
     name: str
-    api_keys: Tuple[Source, ...] = field(
+    api_keys: tuple[Source, ...] = field(
         metadata=spec(
             ListOf(SourceKind(allow_path=False), minimum=1, empty="needs at least one key"),
             "References to the keys that the consumer authenticates with; several allow a rotation without a gap.",
         )
     )
-    models: Tuple[str, ...] = field(
+    models: tuple[str, ...] = field(
         metadata=spec(
             ListOf(MODEL_PATTERN, minimum=1, empty="allows no model; list the models that the consumer may use"),
             "The models that the consumer may use, by their names in C(gateway_models). "
@@ -249,11 +243,12 @@ class Size:
 
     name: str
     concurrency: int = field(metadata=spec(Integer(1, 1024), "The number of worker threads."))
-    memory_max: Optional[int] = field(
+    memory_max: int | None = field(
         default=None, metadata=spec(byte_size(64 * 1024**2), "The most memory that the process gets.")
     )
-    cpu_quota: Optional[int] = field(
-        default=None, metadata=spec(percent(), "The most processor time that the process gets; V(100%) is one processor.")
+    cpu_quota: int | None = field(
+        default=None,
+        metadata=spec(percent(), "The most processor time that the process gets; V(100%) is one processor."),
     )
 
 
@@ -268,24 +263,26 @@ SIZES = (
 class Spec:
     """The whole spec; one field for each variable."""
 
-    listeners: Tuple[Listener, ...] = field(
+    listeners: tuple[Listener, ...] = field(
         metadata=spec(
             Named(Listener, NAME, minimum=1), "The sockets that clients connect to, by name.", key="gateway_listeners"
         )
     )
-    providers: Tuple[Provider, ...] = field(
+    providers: tuple[Provider, ...] = field(
         metadata=spec(
-            Named(Provider, NAME, minimum=1), "The services that models are served by, by name.",
+            Named(Provider, NAME, minimum=1),
+            "The services that models are served by, by name.",
             key="gateway_providers",
         )
     )
-    models: Tuple[Model, ...] = field(
+    models: tuple[Model, ...] = field(
         metadata=spec(
-            Named(Model, MODEL_NAME, minimum=1), "The models that clients ask for, by the name they send.",
+            Named(Model, MODEL_NAME, minimum=1),
+            "The models that clients ask for, by the name they send.",
             key="gateway_models",
         )
     )
-    consumers: Tuple[Consumer, ...] = field(
+    consumers: tuple[Consumer, ...] = field(
         default=(),
         metadata=spec(Named(Consumer, NAME), "The clients of the gateway, by name.", key="gateway_consumers"),
     )
@@ -316,7 +313,7 @@ class Spec:
         default=Metrics(),
         metadata=spec(Record(Metrics), "Where the gateway offers its metrics.", key="gateway_metrics"),
     )
-    policies: Tuple[Tuple[str, str], ...] = field(
+    policies: tuple[tuple[str, str], ...] = field(
         default=(),
         metadata=spec(Severities(), "The severities of policies that differ from the default.", key="gateway_policies"),
     )

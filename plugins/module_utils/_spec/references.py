@@ -13,7 +13,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass, field
-from typing import List, Optional, Union
+from typing import Union
 
 VAULT_FORM = "vault://MOUNT/PATH#FIELD[?version=N]"
 ENV_FORM = "env://NAME"
@@ -41,17 +41,17 @@ class Reference:
 
     scheme: str
     location: str
-    field: Optional[str] = None
-    version: Optional[int] = None
+    field: str | None = None
+    version: int | None = None
 
     @property
     def text(self) -> str:
         """The canonical spelling, which parses to an equal reference."""
-        text = "{0}://{1}".format(self.scheme, self.location)
+        text = f"{self.scheme}://{self.location}"
         if self.field is not None:
             text += "#" + self.field
         if self.version is not None:
-            text += "?version={0}".format(self.version)
+            text += f"?version={self.version}"
         return text
 
 
@@ -88,9 +88,7 @@ def parse_source(text: str, *, allow_path: bool) -> Source:
     if text.startswith("/"):
         return HostPath(_absolute_path(text))
     raise SourceError(
-        "must be a reference ({0}, {1} or {2}), an absolute path on the host, or PEM text".format(
-            VAULT_FORM, ENV_FORM, FILE_FORM
-        )
+        f"must be a reference ({VAULT_FORM}, {ENV_FORM} or {FILE_FORM}), an absolute path on the host, or PEM text"
     )
 
 
@@ -108,19 +106,19 @@ def _reference(scheme: str, rest: str) -> Reference:
         return _vault(rest)
     if scheme == "env":
         if not _ENV_NAME.match(rest):
-            raise SourceError("an env reference is written {0}".format(ENV_FORM))
+            raise SourceError(f"an env reference is written {ENV_FORM}")
         return Reference("env", rest)
     if scheme == "file":
         return _file(rest)
     if scheme in UNSUPPORTED_SCHEMES:
-        raise SourceError("{0}:// is not supported yet".format(scheme))
-    message = "unknown kind of reference; known: {0}".format(", ".join(known + "://" for known in SCHEMES))
+        raise SourceError(f"{scheme}:// is not supported yet")
+    message = "unknown kind of reference; known: {}".format(", ".join(known + "://" for known in SCHEMES))
     close = difflib.get_close_matches(scheme.lower(), SCHEMES, n=1)
-    raise SourceError(message + ("; did you mean '{0}://'?".format(close[0]) if close else ""))
+    raise SourceError(message + (f"; did you mean '{close[0]}://'?" if close else ""))
 
 
 def _vault(rest: str) -> Reference:
-    wrong = SourceError("a vault reference is written {0}".format(VAULT_FORM))
+    wrong = SourceError(f"a vault reference is written {VAULT_FORM}")
     location, hash_mark, tail = rest.partition("#")
     field_name, question, query = tail.partition("?")
     segments = location.split("/")
@@ -139,7 +137,7 @@ def _vault(rest: str) -> Reference:
 def _file(rest: str) -> Reference:
     path, hash_mark, key = rest.partition("#")
     if not path.startswith("/") or (hash_mark and not _clean(key)) or "#" in key:
-        raise SourceError("a file reference is written {0}".format(FILE_FORM))
+        raise SourceError(f"a file reference is written {FILE_FORM}")
     return Reference("file", _absolute_path(path), key if hash_mark else None)
 
 
@@ -156,7 +154,7 @@ def _absolute_path(path: str) -> str:
     return path
 
 
-def _clean_segments(segments: List[str]) -> bool:
+def _clean_segments(segments: list[str]) -> bool:
     return all(_clean(segment) and segment not in (".", "..") for segment in segments)
 
 

@@ -10,7 +10,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import Invalid, Kind, plain_text, show
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import Kind, KindError, plain_text, show
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _FORM = "must be a URL such as 'https://api.openai.com/v1'"
@@ -38,13 +38,13 @@ class BaseUrl:
     @property
     def authority(self) -> str:
         """The host and, where it is not the scheme's own, the port, as they stand in a URL."""
-        host = "[{0}]".format(self.host) if ":" in self.host else self.host
-        return host if self.port == _DEFAULT_PORTS[self.scheme] else "{0}:{1}".format(host, self.port)
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
     def text(self) -> str:
         """The canonical spelling, which parses to an equal URL."""
-        return "{0}://{1}{2}".format(self.scheme, self.authority, self.path)
+        return "{}://{}{2}".format(self.scheme, self.authority, self.path)
 
 
 @dataclass(frozen=True)
@@ -56,25 +56,25 @@ class Url(Kind):
         rest = text.partition("://")[2]
         # What stands before an '@' is a password more often than not: it is not repeated.
         if "@" in rest.partition("/")[0]:
-            raise Invalid("must not hold credentials; write the key as api_key")
+            raise KindError("must not hold credentials; write the key as api_key")
         if "?" in text or "#" in text:
-            raise Invalid("must not have a query or a fragment")
+            raise KindError("must not have a query or a fragment")
         match = _URL.match(text)
         if match is None or len(text) > 2048:
-            raise Invalid("{0} {1}".format(show(text), _FORM))
+            raise KindError(f"{show(text)} {_FORM}")
         host = match.group("host").lower()
         if host.startswith("["):
             try:
                 host = str(ipaddress.IPv6Address(host[1:-1]))
             except ValueError:
-                raise Invalid("{0} {1}".format(show(text), _FORM)) from None
+                raise KindError(f"{show(text)} {_FORM}") from None
         scheme = match.group("scheme")
         port = int(match.group("port") or _DEFAULT_PORTS[scheme])
         if not 1 <= port <= 65535:
-            raise Invalid("has the port {0}, which is not between 1 and 65535".format(port))
+            raise KindError(f"has the port {port}, which is not between 1 and 65535")
         path = match.group("path")
         if any(segment in (".", "..") for segment in path.split("/")):
-            raise Invalid("must not have '.' or '..' in its path")
+            raise KindError("must not have '.' or '..' in its path")
         return BaseUrl(scheme, host, port, path)
 
     def render(self, value: BaseUrl) -> str:
