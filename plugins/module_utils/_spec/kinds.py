@@ -114,7 +114,7 @@ class Choice(Kind):
         if text in self.unsupported:
             raise KindError(f"{show(text)} is not supported yet")
         known = ", ".join(self.choices)
-        raise KindError("{} is not one of {}{2}".format(show(text), known, suggestion(text, self.choices)))
+        raise KindError(f"{show(text)} is not one of {known}{suggestion(text, self.choices)}")
 
     def render(self, value: str) -> str:
         return value
@@ -176,7 +176,7 @@ class Quantity(Kind):
     @property
     def pattern(self) -> str:
         """The notation as a regular expression of both Python and ECMAScript."""
-        return "^[0-9]{{1,15}}({})$".format("|".join(suffix for suffix, _size in self.units))
+        return "^[0-9]{1,15}(" + "|".join(suffix for suffix, _size in self.units) + ")$"
 
     def convert(self, value: object) -> int | float:
         if not isinstance(value, str):
@@ -200,7 +200,7 @@ class Quantity(Kind):
         """Write with the largest unit that divides the value, as long as that leaves a number of some size."""
         for suffix, size in self.units:
             if base % size == 0:
-                return "{}{1}".format(base // size, suffix)
+                return f"{base // size}{suffix}"
         raise ValueError(f"{base} cannot be written in the units of a spec")
 
 

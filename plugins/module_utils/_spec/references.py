@@ -112,7 +112,7 @@ def _reference(scheme: str, rest: str) -> Reference:
         return _file(rest)
     if scheme in UNSUPPORTED_SCHEMES:
         raise SourceError(f"{scheme}:// is not supported yet")
-    message = "unknown kind of reference; known: {}".format(", ".join(known + "://" for known in SCHEMES))
+    message = "unknown kind of reference; known: " + ", ".join(known + "://" for known in SCHEMES)
     close = difflib.get_close_matches(scheme.lower(), SCHEMES, n=1)
     raise SourceError(message + (f"; did you mean '{close[0]}://'?" if close else ""))
 

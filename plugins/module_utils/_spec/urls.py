@@ -44,7 +44,7 @@ class BaseUrl:
     @property
     def text(self) -> str:
         """The canonical spelling, which parses to an equal URL."""
-        return "{}://{}{2}".format(self.scheme, self.authority, self.path)
+        return f"{self.scheme}://{self.authority}{self.path}"
 
 
 @dataclass(frozen=True)
