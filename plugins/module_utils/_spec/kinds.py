@@ -15,6 +15,7 @@ import difflib
 import ipaddress
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,8 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references
     parse_source,
     source_text,
 )
+
+SEVERITIES = ("deny", "warn", "off")
 
 _SHOWN = 60
 
@@ -39,10 +42,15 @@ def show(value: object) -> str:
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean 'x'?`` for the known word that is nearest to ``word``, or an empty string."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {show(close[0])}?" if close else ""
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the known word that ``word`` is probably meant to be, or an empty string."""
+    close = difflib.get_close_matches(word[:_SHOWN], list(known), n=1)
+    return close[0] if close else ""
+
+
+def did_you_mean(word: str) -> str:
+    """Return the end of a message that suggests ``word``, which may be empty."""
+    return f"; did you mean {show(word)}?" if word else ""
 
 
 def type_name(value: object) -> str:
@@ -75,11 +83,23 @@ def plain_text(value: object) -> str:
 
 
 class Kind:
-    """Base of the kinds, for type annotations only."""
+    """What a value may be."""
+
+
+class Scalar(Kind, ABC):
+    """A kind whose values have no parts with a path of their own."""
+
+    @abstractmethod
+    def convert(self, value: object) -> Any:
+        """Return what a user's value is in the model, in plain types; raise :class:`KindError`."""
+
+    @abstractmethod
+    def render(self, value: Any) -> Any:
+        """Return a value of the model in the notation of the spec."""
 
 
 @dataclass(frozen=True)
-class Text(Kind):
+class Text(Scalar):
     """A string that matches ``pattern``; ``form`` says so in words."""
 
     pattern: str
@@ -101,7 +121,7 @@ class Text(Kind):
 
 
 @dataclass(frozen=True)
-class Choice(Kind):
+class Choice(Scalar):
     """One of a few words; ``unsupported`` are words of a later release."""
 
     choices: tuple[str, ...]
@@ -114,14 +134,14 @@ class Choice(Kind):
         if text in self.unsupported:
             raise KindError(f"{show(text)} is not supported yet")
         known = ", ".join(self.choices)
-        raise KindError(f"{show(text)} is not one of {known}{suggestion(text, self.choices)}")
+        raise KindError(f"{show(text)} is not one of {known}{did_you_mean(nearest(text, self.choices))}")
 
     def render(self, value: str) -> str:
         return value
 
 
 @dataclass(frozen=True)
-class Integer(Kind):
+class Integer(Scalar):
     """A whole number; its digits as a string are taken too, since templates of older ansible-core yield strings."""
 
     minimum: int
@@ -143,7 +163,7 @@ class Integer(Kind):
 
 
 @dataclass(frozen=True)
-class Number(Kind):
+class Number(Scalar):
     """A number that is not negative."""
 
     def convert(self, value: object) -> float:
@@ -160,11 +180,11 @@ class Number(Kind):
 
 
 @dataclass(frozen=True)
-class Quantity(Kind):
+class Quantity(Scalar):
     """A whole number with its unit. A bare number is refused, because nothing says which unit was meant.
 
-    ``units`` maps each suffix to its size in the base unit, largest first. The model holds ``number * size / scale``;
-    ``scale`` is 1 for integers, or the number of base units in one unit of the model.
+    ``units`` maps each suffix to its size in the base unit; values are written with the first that divides them. The
+    model holds ``number * size / scale``: ``scale`` is how many base units make one unit of the model.
     """
 
     units: tuple[tuple[str, int], ...]
@@ -197,7 +217,6 @@ class Quantity(Kind):
         return self._write(round(value * self.scale))
 
     def _write(self, base: int) -> str:
-        """Write with the largest unit that divides the value, as long as that leaves a number of some size."""
         for suffix, size in self.units:
             if base % size == 0:
                 return f"{base // size}{suffix}"
@@ -207,7 +226,7 @@ class Quantity(Kind):
 # The units are systemd's: K, M, G and T are powers of 1024; a percentage is of one processor.
 def duration(minimum_ms: int = 1) -> Quantity:
     """Return the kind of a time, which the model holds in seconds as a float."""
-    return Quantity((("h", 3600000), ("m", 60000), ("s", 1000), ("ms", 1)), minimum_ms, 86400000, "120s", scale=1000)
+    return Quantity((("s", 1000), ("ms", 1), ("m", 60000), ("h", 3600000)), minimum_ms, 86400000, "120s", scale=1000)
 
 
 def byte_size(minimum: int) -> Quantity:
@@ -221,7 +240,7 @@ def percent() -> Quantity:
 
 
 @dataclass(frozen=True)
-class Address(Kind):
+class Address(Scalar):
     """An IPv4 or IPv6 address to bind to, held in its canonical spelling."""
 
     def convert(self, value: object) -> str:
@@ -238,7 +257,7 @@ class Address(Kind):
 
 
 @dataclass(frozen=True)
-class SourceKind(Kind):
+class SourceKind(Scalar):
     """A secret or certificate; see references.py. Messages never repeat the value."""
 
     allow_path: bool
@@ -258,7 +277,7 @@ class SourceKind(Kind):
 
 @dataclass(frozen=True)
 class ListOf(Kind):
-    """A list with at least ``minimum`` items; with ``or_one`` a single item may stand without the list."""
+    """A list with at least ``minimum`` items, or the problem ``empty``; with ``or_one`` one item may stand alone."""
 
     item: Any
     minimum: int = 0
@@ -275,10 +294,11 @@ class Record(Kind):
 
 @dataclass(frozen=True)
 class Named(Kind):
-    """A dictionary from names to records, which carry the name as their ``name``."""
+    """A dictionary from names to records, which carry the name as their ``name``; ``what`` is one of them in words."""
 
     type: Any
     name: Text
+    what: str
     minimum: int = 0
 
 
@@ -289,23 +309,32 @@ class Preset(Kind):
     type: Any
     presets: tuple[Any, ...] = field(repr=False)
 
-    def named(self, name: str) -> Any | None:
-        """Return the ready-made record of that name."""
-        return {preset.name: preset for preset in self.presets}.get(name)
+    @property
+    def choice(self) -> Choice:
+        """The names of the ready-made records."""
+        return Choice(tuple(preset.name for preset in self.presets))
+
+    def named(self, name: str) -> Any:
+        """Return the ready-made record of that name, which ``choice`` has accepted."""
+        return next(preset for preset in self.presets if preset.name == name)
 
 
 @dataclass(frozen=True)
 class Severities(Kind):
-    """A dictionary from names of policies to ``deny``, ``warn`` or ``off``."""
+    """A dictionary from names of policies to severities."""
+
+    def convert(self, value: object) -> str:
+        """Read one severity; YAML 1.1 reads an unquoted ``off`` as false."""
+        return "off" if value is False else Choice(SEVERITIES).convert(value)
 
 
-def spec(kind: Kind, doc: str, *, key: str = "", known: str = "") -> dict[str, Any]:
+def spec(kind: Kind, doc: str, *, key: str = "", refers_to: str = "") -> dict[str, Any]:
     """Return the metadata of a model's field.
 
-    ``key`` is the key in the spec where it is not the field's name. ``known`` names the dictionary of the spec whose
-    names the value refers to.
+    ``key`` is the key in the spec where it is not the field's name. ``refers_to`` is the variable whose names the
+    value is one of.
     """
-    return {"kind": kind, "doc": doc, "key": key, "known": known}
+    return {"kind": kind, "doc": doc, "key": key, "refers_to": refers_to}
 
 
 def _what(value: object) -> str:

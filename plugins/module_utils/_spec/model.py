@@ -11,7 +11,9 @@ documentation: ``tools/docs`` writes the last three. Defaults are stated here an
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import (
@@ -31,6 +33,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds impo
     percent,
     spec,
 )
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.patterns import ModelNames
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Source
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import BaseUrl, Url
 
@@ -50,6 +53,9 @@ NAME = Text(
     max_length=64,
 )
 PORT = Integer(1, 65535)
+
+# What is said of keys that later releases serve: never ignored, and never taken for a typing error.
+NOT_YET = "is not supported yet"
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ class Tls:
             "The lowest version of TLS that is accepted. The policy C(tls_version) denies those below 1.2.",
         ),
     )
-    unsupported: ClassVar[tuple[str, ...]] = ("client_ca",)
+    refused: ClassVar[Mapping[str, str]] = {"client_ca": NOT_YET}
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,9 @@ class Provider:
 class Target:
     """A provider's deployment of a model, which gets a share of the requests."""
 
-    provider: str = field(metadata=spec(NAME, "The provider, by its name in C(gateway_providers).", known="provider"))
+    provider: str = field(
+        metadata=spec(NAME, "The provider, by its name in C(gateway_providers).", refers_to="gateway_providers")
+    )
     model: str = field(metadata=spec(MODEL_NAME, "The name of the model (for Azure: of the deployment) there."))
     weight: int = field(
         default=1,
@@ -153,9 +161,12 @@ class Target:
 class Fallback:
     """A target in a list of fallbacks, as it is written in a spec: without a weight. Parsed to a :class:`Target`."""
 
-    provider: str = field(metadata=spec(NAME, "The provider, by its name in C(gateway_providers).", known="provider"))
+    provider: str = field(
+        metadata=spec(NAME, "The provider, by its name in C(gateway_providers).", refers_to="gateway_providers")
+    )
     model: str = field(metadata=spec(MODEL_NAME, "The name of the model (for Azure: of the deployment) there."))
     becomes: ClassVar[type] = Target
+    refused: ClassVar[Mapping[str, str]] = {"weight": "is not allowed in fallbacks, which are tried in their order"}
 
 
 @dataclass(frozen=True)
@@ -212,7 +223,7 @@ class Limits:
         default=None,
         metadata=spec(Integer(1, 100000000), "The highest number of requests in a minute, over all models."),
     )
-    unsupported: ClassVar[tuple[str, ...]] = ("tokens_per_minute", "tokens_per_day")
+    refused: ClassVar[Mapping[str, str]] = {"tokens_per_minute": NOT_YET, "tokens_per_day": NOT_YET}
 
 
 @dataclass(frozen=True)
@@ -231,7 +242,7 @@ class Consumer:
             ListOf(MODEL_PATTERN, minimum=1, empty="allows no model; list the models that the consumer may use"),
             "The models that the consumer may use, by their names in C(gateway_models). "
             "An asterisk stands for any characters.",
-            known="model",
+            refers_to="gateway_models",
         )
     )
     limits: Limits = field(default=Limits(), metadata=spec(Record(Limits), "How much the consumer may use."))
@@ -265,26 +276,30 @@ class Spec:
 
     listeners: tuple[Listener, ...] = field(
         metadata=spec(
-            Named(Listener, NAME, minimum=1), "The sockets that clients connect to, by name.", key="gateway_listeners"
+            Named(Listener, NAME, "listener", minimum=1),
+            "The sockets that clients connect to, by name.",
+            key="gateway_listeners",
         )
     )
     providers: tuple[Provider, ...] = field(
         metadata=spec(
-            Named(Provider, NAME, minimum=1),
+            Named(Provider, NAME, "provider", minimum=1),
             "The services that models are served by, by name.",
             key="gateway_providers",
         )
     )
     models: tuple[Model, ...] = field(
         metadata=spec(
-            Named(Model, MODEL_NAME, minimum=1),
+            Named(Model, MODEL_NAME, "model", minimum=1),
             "The models that clients ask for, by the name they send.",
             key="gateway_models",
         )
     )
     consumers: tuple[Consumer, ...] = field(
         default=(),
-        metadata=spec(Named(Consumer, NAME), "The clients of the gateway, by name.", key="gateway_consumers"),
+        metadata=spec(
+            Named(Consumer, NAME, "consumer"), "The clients of the gateway, by name.", key="gateway_consumers"
+        ),
     )
     size: Size = field(
         default=SIZES[1],
@@ -317,3 +332,8 @@ class Spec:
         default=(),
         metadata=spec(Severities(), "The severities of policies that differ from the default.", key="gateway_policies"),
     )
+
+    @cached_property
+    def model_names(self) -> ModelNames:
+        """The names of all models, for matching patterns; made once for each spec."""
+        return ModelNames(model.name for model in self.models)

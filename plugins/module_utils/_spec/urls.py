@@ -10,7 +10,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import Kind, KindError, plain_text, show
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import KindError, Scalar, plain_text, show
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _FORM = "must be a URL such as 'https://api.openai.com/v1'"
@@ -48,7 +48,7 @@ class BaseUrl:
 
 
 @dataclass(frozen=True)
-class Url(Kind):
+class Url(Scalar):
     """An absolute http or https URL without credentials, query and fragment."""
 
     def convert(self, value: object) -> BaseUrl:

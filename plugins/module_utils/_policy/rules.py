@@ -1,0 +1,117 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Policies: what a valid spec may still be refused or warned for."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Callable
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._errors import Finding
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Literal
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a spec breaks a rule, and how."""
+
+    path: str
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A policy: ``check`` yields the places of a spec that break it; ``severity`` holds where a spec sets none."""
+
+    name: str
+    severity: str
+    doc: str
+    check: Callable[[Spec], Iterable[Place]]
+
+
+def check_policies(spec: Spec) -> tuple[Finding, ...]:
+    """Return what breaks a policy that is not ``off``, in the order of the rules and of the spec."""
+    chosen = dict(spec.policies)
+    findings: list[Finding] = []
+    for rule in RULES:
+        severity = chosen.get(rule.name, rule.severity)
+        if severity != "off":
+            findings.extend(
+                Finding(rule.name, severity, place.path, place.message, place.remedy) for place in rule.check(spec)
+            )
+    return tuple(findings)
+
+
+def _plain_http_outside_loopback(spec: Spec) -> Iterator[Place]:
+    for listener in spec.listeners:
+        if listener.tls is None and not ipaddress.ip_address(listener.address).is_loopback:
+            yield Place(
+                f"gateway_listeners.{listener.name}",
+                f"serves plain HTTP on {listener.address}, where keys and prompts can be read by others",
+                "give it tls, or a loopback address such as 127.0.0.1",
+            )
+
+
+def _tls_version(spec: Spec) -> Iterator[Place]:
+    for listener in spec.listeners:
+        if listener.tls is not None and listener.tls.min_version in ("1.0", "1.1"):
+            yield Place(
+                f"gateway_listeners.{listener.name}.tls.min_version",
+                f"accepts TLS {listener.tls.min_version}, which RFC 8996 forbids",
+                'set min_version to "1.2" or "1.3"',
+            )
+
+
+def _plain_secret(spec: Spec) -> Iterator[Place]:
+    sources = [
+        (f"gateway_listeners.{listener.name}.tls.private_key", listener.tls.private_key)
+        for listener in spec.listeners
+        if listener.tls is not None
+    ]
+    sources += [
+        (f"gateway_providers.{provider.name}.api_key", provider.api_key)
+        for provider in spec.providers
+        if provider.api_key is not None
+    ]
+    sources += [
+        (f"gateway_consumers.{consumer.name}.api_keys[{index}]", key)
+        for consumer in spec.consumers
+        for index, key in enumerate(consumer.api_keys)
+    ]
+    for path, source in sources:
+        if isinstance(source, Literal):
+            yield Place(
+                path,
+                "holds a secret in plain text",
+                "store the secret and write a reference to it, such as vault://MOUNT/PATH#FIELD; "
+                "count the old value as disclosed",
+            )
+
+
+def _consumer_without_limit(spec: Spec) -> Iterator[Place]:
+    for consumer in spec.consumers:
+        if consumer.limits.requests_per_minute is None:
+            yield Place(
+                f"gateway_consumers.{consumer.name}",
+                "may send any number of requests",
+                "set limits.requests_per_minute",
+            )
+
+
+RULES = (
+    Rule(
+        "plain_http_outside_loopback",
+        "deny",
+        "A listener without C(tls) has an address that is not a loopback address.",
+        _plain_http_outside_loopback,
+    ),
+    Rule("tls_version", "deny", "A listener accepts a version of TLS below 1.2.", _tls_version),
+    Rule("plain_secret", "deny", "A secret stands in the spec itself instead of a reference to it.", _plain_secret),
+    Rule("consumer_without_limit", "warn", "A consumer has no limit.", _consumer_without_limit),
+)

@@ -1,0 +1,153 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What only shows when several places of a spec are looked at: references between them, duplicates, empty sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._policy.rules import RULES
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.draft import UNREADABLE, Draft, segment
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import did_you_mean, show
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Metrics
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.patterns import ModelNames
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.problems import Problems
+
+_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
+
+
+def check_draft(spec: Draft, problems: Problems) -> None:
+    """Note what is wrong between the places of a draft; what could not be read is left out."""
+    providers = spec.get("providers")
+    models = spec.get("models")
+    _check_listeners(_entries(spec, "listeners"), spec.get("metrics"), problems)
+    for provider in _entries(spec, "providers"):
+        _check_provider(provider, problems)
+    for model in _entries(spec, "models"):
+        _check_model(model, providers, problems)
+    _check_consumers(_entries(spec, "consumers"), models, problems)
+    _check_policies(spec.get("policies") or (), problems)
+
+
+def _entries(spec: Draft, attribute: str) -> list[Draft]:
+    named = spec.get(attribute) or {}
+    return [entry for entry in named.values() if isinstance(entry, Draft)]
+
+
+def _check_listeners(listeners: Iterable[Draft], metrics: Any, problems: Problems) -> None:
+    """Find sockets that cannot be bound together; an IPv6 wildcard does not take IPv4 along."""
+    taken: dict[int, list[tuple[str, str]]] = {}
+    defaults = Metrics()
+    places = [(listener.path, listener.get("address"), listener.get("port")) for listener in listeners]
+    if metrics is None:
+        places.append(("gateway_metrics", defaults.address, defaults.port))
+    elif isinstance(metrics, Draft):
+        address = metrics.get("address") if "address" in metrics.values else defaults.address
+        places.append((metrics.path, address, metrics.get("port") or defaults.port))
+    for path, address, port in places:
+        if address is None or port is None:
+            continue
+        for other, other_address in taken.setdefault(port, []):
+            if _overlap(address, other_address):
+                problems.add(
+                    f"{path}.port",
+                    f"{_socket(address, port)} is already used by {other}"
+                    + ("" if address == other_address else f" ({_socket(other_address, port)})"),
+                )
+                break
+        taken[port].append((path, address))
+
+
+def _overlap(one: str, other: str) -> bool:
+    if (":" in one) != (":" in other):
+        return False
+    return one == other or one in _WILDCARDS or other in _WILDCARDS
+
+
+def _socket(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _check_provider(provider: Draft, problems: Problems) -> None:
+    urls = provider.get("base_urls") or []
+    readable = [(index, url) for index, url in enumerate(urls) if url is not UNREADABLE]
+    _check_duplicates(readable, f"{provider.path}.base_url", "URL", problems)
+    for index, url in readable[1:]:
+        first_index, first = readable[0]
+        if (url.scheme, url.path) != (first.scheme, first.path):
+            problems.add(
+                f"{provider.path}.base_url[{index}]",
+                f"must have the scheme and path of base_url[{first_index}]; other ones need a provider of their own",
+            )
+    kind = provider.get("type")
+    if kind == "azure_openai" and "api_version" not in provider.values:
+        problems.add(f"{provider.path}.api_version", "is required for the type azure_openai")
+    elif kind not in (None, "azure_openai") and "api_version" in provider.values:
+        problems.add(f"{provider.path}.api_version", f"is not allowed for the type {kind}")
+
+
+def _check_model(model: Draft, providers: Any, problems: Problems) -> None:
+    places: list[tuple[str, Draft]] = []
+    for attribute in ("targets", "fallbacks"):
+        for index, target in enumerate(model.get(attribute) or ()):
+            if isinstance(target, Draft):
+                places.append((f"{attribute}[{index}]", target))
+    seen: dict[tuple[Any, Any], str] = {}
+    for place, target in places:
+        provider, name = target.get("provider"), target.get("model")
+        if provider is not None and providers is not None and provider not in providers:
+            near = problems.nearest("gateway_providers", provider, providers)
+            problems.add(f"{target.path}.provider", f"no provider named {show(provider)}{did_you_mean(near)}")
+        if provider is None or name is None:
+            continue
+        first = seen.setdefault((provider, name), place)
+        if first != place:
+            problems.add(target.path, f"is the same target as {first}")
+    targets = model.get("targets")
+    if targets and all(isinstance(target, Draft) and target.get("weight") == 0 for target in targets):
+        problems.add(f"{model.path}.targets", "the weights add up to 0; at least one target needs a weight above 0")
+
+
+def _check_consumers(consumers: Iterable[Draft], models: Any, problems: Problems) -> None:
+    names = ModelNames(models or ())
+    keys: dict[Any, str] = {}
+    for consumer in consumers:
+        for index, key in enumerate(consumer.get("api_keys") or ()):
+            if key is UNREADABLE:
+                continue
+            path = f"{consumer.path}.api_keys[{index}]"
+            first = keys.setdefault(key, path)
+            if first != path:
+                problems.add(path, f"is the same key as {first}")
+        patterns = [
+            (index, pattern) for index, pattern in enumerate(consumer.get("models") or ()) if pattern is not UNREADABLE
+        ]
+        _check_duplicates(patterns, f"{consumer.path}.models", "pattern", problems)
+        for index, pattern in patterns:
+            if names and not names.matching(pattern):
+                _add_unmatched(pattern, f"{consumer.path}.models[{index}]", names, problems)
+
+
+def _add_unmatched(pattern: str, path: str, names: ModelNames, problems: Problems) -> None:
+    near = did_you_mean(problems.nearest("gateway_models", pattern, names))
+    what = "no model matches" if "*" in pattern else "no model named"
+    problems.add(path, f"{what} {show(pattern)}{near}")
+
+
+def _check_duplicates(items: Iterable[tuple[int, Any]], path: str, what: str, problems: Problems) -> None:
+    seen: dict[Any, int] = {}
+    for index, item in items:
+        first = seen.setdefault(item, index)
+        if first != index:
+            problems.add(f"{path}[{index}]", f"is the same {what} as {path.rpartition('.')[2]}[{first}]")
+
+
+def _check_policies(policies: Iterable[tuple[str, str]], problems: Problems) -> None:
+    known = [rule.name for rule in RULES]
+    for name, _severity in policies:
+        if name not in known:
+            near = problems.nearest("gateway_policies", name, known)
+            problems.add(f"gateway_policies.{segment(name)}", f"no policy named {show(name)}{did_you_mean(near)}")

@@ -1,0 +1,48 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A spec as resources: the same notation as the variables, complete with defaults, and safe to show."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import Kind, ListOf, Record, Scalar
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table import fields_of
+
+
+def spec_resources(spec: Spec) -> dict[str, dict[str, Any]]:
+    """Return what a spec describes, by address.
+
+    Addresses are ``gateway_models.gpt-5`` for named things, and ``gateway_size``, ``gateway_limits_scope`` and
+    ``gateway_metrics``. Values are plain JSON in the notation of a spec, without what is not set; secrets are their
+    references, and ``(literal)`` stands for a value that is written in the spec.
+    """
+    resources: dict[str, dict[str, Any]] = {}
+    for kind in ("listeners", "providers", "models", "consumers"):
+        for entry in getattr(spec, kind):
+            resources[f"gateway_{kind}.{entry.name}"] = _rendered(entry)
+    resources["gateway_size"] = {"name": spec.size.name, **_rendered(spec.size)}
+    resources["gateway_limits_scope"] = {"scope": spec.limits_scope}
+    resources["gateway_metrics"] = _rendered(spec.metrics)
+    return resources
+
+
+def render_value(kind: Kind, value: Any) -> Any:
+    """Return a value of the model in the notation of a spec."""
+    if isinstance(kind, Record):
+        return _rendered(value, kind.type)
+    if isinstance(kind, ListOf):
+        return [render_value(kind.item, item) for item in value]
+    return cast("Scalar", kind).render(value)
+
+
+def _rendered(entry: Any, record: Any = None) -> dict[str, Any]:
+    rendered = {}
+    for field in fields_of(record or type(entry)):
+        value = getattr(entry, field.attribute)
+        if value is not None:
+            rendered[field.key] = render_value(field.kind, value)
+    return rendered

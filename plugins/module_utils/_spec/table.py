@@ -1,0 +1,71 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The model's fields as a table, from which the parser, the schema and all documentation are made."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, cast
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import Kind
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
+
+SHARED = "gateway_shared"
+SHARED_DOC = (
+    "A layer of the same variables that lies under the others: dictionaries are merged by key, at every depth; "
+    "anything else is replaced, and null removes an entry."
+)
+
+
+@dataclass(frozen=True)
+class SpecField:
+    """A key of the spec: where its value goes (``attribute``) and what it may be.
+
+    ``default`` is the value in the model, not in the notation of the spec; it is None where ``required`` is set.
+    """
+
+    attribute: str
+    key: str
+    kind: Kind
+    doc: str
+    default: Any
+    required: bool
+    refers_to: str
+
+
+@cache
+def fields_of(record: Hashable) -> tuple[SpecField, ...]:
+    """Return the fields of a dataclass of the model that a spec states, in their order."""
+    table = []
+    for item in dataclasses.fields(cast("type[Any]", record)):
+        if "kind" not in item.metadata:
+            continue
+        required = item.default is dataclasses.MISSING
+        table.append(
+            SpecField(
+                attribute=item.name,
+                key=item.metadata["key"] or item.name,
+                kind=item.metadata["kind"],
+                doc=item.metadata["doc"],
+                default=None if required else item.default,
+                required=required,
+                refers_to=item.metadata["refers_to"],
+            )
+        )
+    return tuple(table)
+
+
+def refused_keys(record: Any) -> Mapping[str, str]:
+    """Return the keys that are known and refused, each with what to say of it."""
+    refused: Mapping[str, str] = getattr(record, "refused", {})
+    return refused
+
+
+def variables() -> tuple[SpecField, ...]:
+    """Return the variables of the spec, without the shared layer."""
+    return fields_of(Spec)
