@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import Kind, ListOf, Record, Scalar
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Metrics, Size, Spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table import fields_of
 
 
@@ -23,10 +23,10 @@ def spec_resources(spec: Spec) -> dict[str, dict[str, Any]]:
     resources: dict[str, dict[str, Any]] = {}
     for kind in ("listeners", "providers", "models", "consumers"):
         for entry in getattr(spec, kind):
-            resources[f"gateway_{kind}.{entry.name}"] = _rendered(entry)
-    resources["gateway_size"] = {"name": spec.size.name, **_rendered(spec.size)}
+            resources[f"gateway_{kind}.{entry.name}"] = _rendered(entry, type(entry))
+    resources["gateway_size"] = {"name": spec.size.name, **_rendered(spec.size, Size)}
     resources["gateway_limits_scope"] = {"scope": spec.limits_scope}
-    resources["gateway_metrics"] = _rendered(spec.metrics)
+    resources["gateway_metrics"] = _rendered(spec.metrics, Metrics)
     return resources
 
 
@@ -39,9 +39,9 @@ def render_value(kind: Kind, value: Any) -> Any:
     return cast("Scalar", kind).render(value)
 
 
-def _rendered(entry: Any, record: Any = None) -> dict[str, Any]:
+def _rendered(entry: Any, record: type[Any]) -> dict[str, Any]:
     rendered = {}
-    for field in fields_of(record or type(entry)):
+    for field in fields_of(record):
         value = getattr(entry, field.attribute)
         if value is not None:
             rendered[field.key] = render_value(field.kind, value)
