@@ -39,7 +39,7 @@ def render_value(kind: Kind, value: Any) -> Any:
     return cast("Scalar", kind).render(value)
 
 
-def _rendered(entry: Any, record: type[Any]) -> dict[str, Any]:
+def _rendered(entry: Any, record: Any) -> dict[str, Any]:
     rendered = {}
     for field in fields_of(record):
         value = getattr(entry, field.attribute)
