@@ -1,10 +1,9 @@
-#!/usr/bin/env python3
 """Make the project's Python environment from a lock file, or reuse it while the lock is unchanged.
 
-    tools/env                    .cache/venv       everything that tests need, for this python3
-    tools/env demo               .cache/venv-demo  what `make demo` needs, and no more
-    tools/env core216            .cache/venv-core216
-    tools/env dev --path DIR     another place, for instance for another interpreter
+    python3 tools/env.py          .cache/venv       everything that tests need, for this python3
+    python3 tools/env.py demo                 .cache/venv-demo  what `make demo` needs, and no more
+    python3 tools/env.py core216            .cache/venv-core216
+    python3 tools/env.py --path DIR   another place, for instance for another interpreter
 
 The interpreter that runs this script is the one the environment is made of.
 """
@@ -13,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -47,17 +47,41 @@ def link_checkout() -> None:
         CHECKOUT_LINK.symlink_to("../../../..", target_is_directory=True)
 
 
-def make(*, venv: Path, lock: Path) -> None:
+def need_venv() -> None:
+    """Debian keeps half of the venv module in a package of its own, and says so only after half the work."""
     try:
-        import ensurepip  # noqa: F401, PLC0415 - Debian splits it off, and says so only after half the work
+        import ensurepip  # noqa: F401
     except ImportError:
-        sys.exit("Python %s has no venv module here. On Debian: apt-get install python%s-venv" % (VERSION, VERSION))
+        package = "python%s-venv" % VERSION
+        if os.geteuid() != 0 or not shutil.which("apt-get"):
+            sys.exit("Python %s has no venv module here. On Debian: apt-get install %s" % (VERSION, package))
+        print("Installing the Debian package %s ..." % package, flush=True)
+        subprocess.run(["apt-get", "update", "-qq"], check=True)
+        subprocess.run(["apt-get", "install", "-y", "-qq", package], check=True, stdout=subprocess.DEVNULL)
+
+
+def install(pip: list[str], *, lock: Path) -> None:
+    """Install what a lock names, and show what pip is at in one short line for each package."""
+    # Hashes are checked one by one: no resolver, and pip never asks for a version that is not in the lock.
+    command = [*pip, "install", "--no-deps", "--require-hashes", "--progress-bar=off", "-r", str(lock)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    said = []
+    for line in process.stdout or ():
+        said.append(line)
+        word, _, rest = line.partition(" ")
+        if word in ("Collecting", "Processing", "Installing"):
+            print("  %s %s" % (word.lower(), rest.split("(from")[0].rpartition("/")[2].strip()[:80]), flush=True)
+    if process.wait() != 0:
+        sys.exit("".join(said))
+
+
+def make(*, venv: Path, lock: Path) -> None:
+    need_venv()
     shutil.rmtree(venv, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
     pip = [str(venv / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
-    # Hashes are checked one by one: no resolver, and pip never asks for a version that is not in the lock.
-    subprocess.run([*pip, "install", "--no-deps", "--require-hashes", "--progress-bar=off", "-r", str(lock)], check=True)
-    subprocess.run([*pip, "check"], check=True)
+    install(pip, lock=lock)
+    subprocess.run([*pip, "--quiet", "check"], check=True)
 
 
 def main() -> None:
@@ -71,7 +95,8 @@ def main() -> None:
     venv = venv.absolute()
     link_checkout()
     # The path is in it because scripts in an environment name their interpreter: a moved one is a broken one.
-    stamp = hashlib.sha256(("%s %s\n" % (sys.version, venv)).encode() + lock.read_bytes()).hexdigest()
+    pins = [line for line in lock.read_text().splitlines() if not line.lstrip().startswith("#")]
+    stamp = hashlib.sha256("\n".join([sys.version, str(venv), *pins]).encode()).hexdigest()
     ready = venv / ".ready"
     if ready.exists() and ready.read_text() == stamp:
         return
@@ -79,7 +104,7 @@ def main() -> None:
     began = time.monotonic()
     make(venv=venv, lock=lock)
     ready.write_text(stamp)
-    print("Made %s in %.0f s." % (venv.name, time.monotonic() - began))
+    print("Made %s in %.0f s." % (venv.name, time.monotonic() - began), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,168 @@
+"""The legs of `make test`: which check runs on which interpreter, and with what commands."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".cache"
+# Under this path the code has its full name; see link_checkout() in env.py.
+COLLECTION = ".cache/collections/ansible_collections/gatewayops/openai"
+OUTPUT = ROOT / "tests" / "output" / "check"
+
+Command = list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Environment:
+    """A virtual environment: what `tools/env.py` makes with one interpreter from one lock."""
+
+    title: str
+    python: str  # empty where this machine has no such interpreter
+    name: str
+    folder: str
+
+    @property
+    def make(self) -> Command:
+        return [self.python, "tools/env.py", self.name, "--path", str(CACHE / self.folder)]
+
+    def run(self, program: str, *arguments: str) -> Command:
+        return [str(CACHE / self.folder / "bin" / program), *arguments]
+
+
+@dataclasses.dataclass(frozen=True)
+class Leg:
+    """One kind of check in one environment."""
+
+    kind: str
+    environment: Environment
+    commands: tuple[Command, ...]  # after the environment is made; each runs, whatever became of those before
+    detail: str = ""
+    report: Path | None = None  # where pytest leaves its counts
+
+    @property
+    def title(self) -> str:
+        return "%s (%s)" % (" ".join(filter(None, [self.kind, self.detail])), self.environment.title)
+
+    @property
+    def missing(self) -> bool:
+        return not self.environment.python
+
+    @property
+    def log(self) -> Path:
+        return OUTPUT / ("".join(c if c.isalnum() or c in ".-" else "_" for c in self.title) + ".log")
+
+
+def find_python(*versions: str) -> str:
+    """An interpreter that runs: a version manager's shim on PATH also answers for versions that it cannot run."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    for version in versions:
+        installed = sorted(pyenv.glob("versions/%s.*/bin/python" % version), reverse=True)
+        for candidate in [sys.executable, "python" + version, *map(str, installed)]:
+            probe = [candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+            try:
+                found = subprocess.run(probe, capture_output=True, text=True, check=False).stdout.strip()
+            except OSError:
+                continue
+            if found == version:
+                return candidate
+    return ""
+
+
+def dev_environments() -> list[Environment]:
+    """The one in daily use first, then that of the other generation of ansible-core."""
+    here = "%d.%d" % sys.version_info[:2]
+    old, new = "core 2.19, Python %s", "core 2.21, Python %s"
+    first, second, versions = (new, old, ("3.11", "3.12")) if here >= "3.13" else (old, new, ("3.13", "3.14"))
+    other = find_python(*versions)
+    return [
+        Environment(title=first % here, python=sys.executable, name="dev", folder="venv"),
+        Environment(title=second % versions[0], python=other, name="dev", folder="venv-other"),
+    ]
+
+
+def pytest_leg(kind: str, environment: Environment, *arguments: str) -> Leg:
+    report = OUTPUT / ("%s-%s.xml" % (kind, environment.folder))
+    command = environment.run("pytest", "--quiet", "--junitxml=%s" % report, *arguments)
+    return Leg(kind=kind, environment=environment, commands=(command,), report=report)
+
+
+def lint(environment: Environment) -> Leg:
+    yaml = tracked("*.yml", "*.yaml")
+    return Leg(
+        kind="lint",
+        environment=environment,
+        commands=(
+            environment.run("ruff", "check"),
+            environment.run("ruff", "format", "--check"),
+            environment.run("yamllint", "--strict", *yaml),
+            environment.run("ansible-lint", "--offline", "--strict"),
+            environment.run("antsibull-changelog", "lint"),
+        ),
+    )
+
+
+def types(environment: Environment) -> Leg:
+    mypy = environment.run("mypy", "--cache-dir", str(CACHE / ("mypy-" + environment.folder)))
+    return Leg(
+        kind="types",
+        environment=environment,
+        commands=(
+            [*mypy, COLLECTION + "/plugins"],
+            [*mypy, "tools", "tests/conftest.py", "tests/contract", "tests/unit/meta"],
+        ),
+    )
+
+
+def unit_legs(environments: list[Environment]) -> list[Leg]:
+    oldest_core = Environment(
+        title="core 2.16, Python 3.11", python=find_python("3.11"), name="core216", folder="venv-core216"
+    )
+    target = Environment(title="target, Python 3.9", python=find_python("3.9"), name="target", folder="venv-target")
+    return [
+        *(pytest_leg("unit", each, "tests/unit") for each in [*environments, oldest_core]),
+        pytest_leg("unit", target, "tests/unit/module_utils", "tests/unit/modules"),
+    ]
+
+
+def sanity(environment: Environment) -> Leg:
+    command = environment.run("python", "tools/sanity.py")
+    return Leg(kind="sanity", environment=environment, commands=(command,))
+
+
+def molecule_legs(environment: Environment) -> list[Leg]:
+    scenarios = sorted(path.parent.name for path in ROOT.glob("extensions/molecule/*/molecule.yml"))
+    return [
+        Leg(
+            kind="molecule",
+            detail=name,
+            environment=environment,
+            commands=(
+                ["tools/host-packages"],
+                environment.run("molecule", "test", "--scenario-name", name),
+            ),
+        )
+        for name in scenarios
+    ]
+
+
+def tracked(*patterns: str) -> list[str]:
+    listed = subprocess.run(["git", "ls-files", *patterns], cwd=ROOT, check=True, capture_output=True, text=True)
+    return listed.stdout.splitlines()
+
+
+def all_legs() -> list[list[list[Leg]]]:
+    """Steps, one after the other, of lanes that run at the same time, of legs that run one after the other.
+
+    The hosts of Molecule mostly wait, so the other checks run beside them; what measures time runs alone.
+    """
+    environments = dev_environments()
+    daily = environments[0]
+    checks = [lint(daily), *map(types, environments), *unit_legs(environments), *map(sanity, environments)]
+    contract = pytest_leg("contract", daily, "--numprocesses=2", "--dist=loadfile", "tests/contract")
+    integration = pytest_leg("integration", daily, "tests/integration")
+    return [[checks, molecule_legs(daily)], [[contract, integration]]]
