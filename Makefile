@@ -14,7 +14,7 @@ env-demo: ## The small environment for the demo, in .cache/venv-demo
 	@$(PYTHON) tools/env.py demo
 
 .PHONY: demo
-demo: env-demo ## A whole gateway on this machine
+demo: ## A whole gateway on this machine
 	@$(PYTHON) tools/demo up
 
 .PHONY: demo-down

@@ -1,0 +1,178 @@
+"""`make demo`: from a checkout to a gateway that answers, and the proof that a second run changes nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+
+from tools.demo import bao, places, services
+from tools.demo.places import HOME, INVENTORY, LOGS, ROOT, VENV, Places
+from tools.demo.say import BEGAN, DemoError, clean_environment, line, note, run_shown, step
+
+MODEL = "gpt-5"
+CONSUMER = "consumers/search"
+ACTIVATE = HOME / "activate"
+PROVIDERS = ("openai", "azure")
+
+
+def up() -> None:
+    with step("1/8 Python packages, from the hashed lock, into .cache/venv-demo"):
+        _packages()
+    with step("2/8 Ports and directories"):
+        known = places.read()
+        here = places.prepare(busy=known is not None and bool(services.supervisors(known)))
+        keys = bao.make_keys(here)
+        services.end_gateway_without_supervisor(here)
+        note(", ".join(f"{name} on 127.0.0.1:{port}" for name, port in here.ports.items()))
+        note(f"secrets and sockets in {here.memory}, all else in {HOME}")
+    with step("3/8 OpenBao, and two providers that ask for their API keys"):
+        services.start(here, keys={name: keys.file(f"providers/{name}", "api_key") for name in PROVIDERS})
+    with step("4/8 Secrets into OpenBao"):
+        bao.provision(here, keys)
+    _write_activate(here, keys)
+    with step("5/8 The gateway: ansible-playbook gatewayops.openai.site"):
+        _playbook("site")
+    with step("6/8 Does it work: ansible-playbook gatewayops.openai.verify"):
+        _playbook("verify")
+    with step("7/8 The same site again, which must change nothing"):
+        _nothing_changed(_playbook("site"))
+    key = bao.read(here, keys, CONSUMER, "current")
+    with step("8/8 As an application: the official OpenAI client"):
+        _talk(here, key)
+        _prove_injection(here, keys, key)
+    _explain(here, key)
+
+
+def _packages() -> None:
+    """tools/env.py speaks for itself; what can be said here is what usually is the matter."""
+    status, _ = run_shown([sys.executable, "-u", "tools/env.py", "demo"], env=clean_environment(), cwd=ROOT)
+    if status:
+        raise DemoError(
+            "the Python packages could not be installed; the lines above say why.\n"
+            "Without a way to pypi.org, name an index of your own in PIP_INDEX_URL (and PIP_CERT, PIP_PROXY)."
+        )
+
+
+def _playbook(name: str) -> str:
+    """Run a playbook of the collection against inventories/local, and return what it printed."""
+    more = {"ANSIBLE_FORCE_COLOR": "1"} if sys.stdout.isatty() else {"ANSIBLE_NOCOLOR": "1"}
+    command = ["ansible-playbook", f"gatewayops.openai.{name}", "-i", INVENTORY]
+    note(f"$ {shlex.join(command)}")
+    program = [str(VENV / "bin" / "python"), str(VENV / "bin" / command[0])]
+    status, output = run_shown([*program, *command[1:]], env={**_ansible_environment(), **more}, cwd=ROOT)
+    if status:
+        raise DemoError(
+            f"`{shlex.join(command)}` failed; the lines above say why.\n"
+            f"Logs are in {LOGS}. `make demo` tries again, `make demo-down` removes it all."
+        )
+    return output
+
+
+def _ansible_environment() -> dict[str, str]:
+    path = clean_environment().get("PATH", "")
+    return clean_environment(PATH=f"{VENV / 'bin'}:{path}", **_ansible_settings())
+
+
+def _ansible_settings() -> dict[str, str]:
+    return {
+        "ANSIBLE_COLLECTIONS_PATH": str(places.CACHE / "collections"),
+        "ANSIBLE_HOME": str(HOME / "ansible"),
+        "ANSIBLE_REMOTE_TEMP": str(HOME / "ansible" / "tmp"),
+        "ANSIBLE_PIPELINING": "1",
+    }
+
+
+def _nothing_changed(output: str) -> None:
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", output)
+    recap = re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)\s", plain, re.MULTILINE)
+    if not recap:
+        raise DemoError("ansible-playbook printed no recap, so nobody knows whether the second run changed something.")
+    for host, changed in recap:
+        if changed != "0":
+            raise DemoError(f"the second run changed {changed} things on {host}. It must not change any.")
+        note(f"{host}: changed=0")
+
+
+def _talk(here: Places, key: str) -> None:
+    client = [str(VENV / "bin" / "python"), str(ROOT / "tools" / "demo" / "client.py"), here.gateway_url, MODEL]
+    done = subprocess.run(
+        client, input=key, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_environment()
+    )
+    for output in done.stdout.splitlines():
+        note(output)
+    if done.returncode:
+        raise DemoError(f"the client did not get what it asked for. The gateway's logs are in {LOGS}.")
+
+
+def _prove_injection(here: Places, keys: bao.Keys, consumer_key: str) -> None:
+    """The provider saw its own key and not the consumer's, which it would have refused."""
+    seen = 0
+    for name in PROVIDERS:
+        with services.DIRECT.open(f"http://127.0.0.1:{here.ports[name]}/_seen", timeout=10) as answer:
+            requests = json.loads(answer.read())
+        provider_key = keys.file(f"providers/{name}", "api_key").read_text().strip()
+        for request in requests:
+            values = " ".join(request["headers"].values())
+            if consumer_key in values or (request["status"] == 200 and provider_key not in values):
+                raise DemoError(f"provider {name} was sent the key of a consumer, or not its own.")
+        seen += len(requests)
+    if not seen:
+        raise DemoError("no request reached the providers.")
+    note(f"{seen} requests reached the providers: each with the provider's key, none with the consumer's")
+
+
+def _write_activate(here: Places, keys: bao.Keys) -> None:
+    """A file for the user's shell. It reads the secrets where they are, and holds none."""
+    settings = {"VAULT_ADDR": here.bao_url, "BAO_ADDR": here.bao_url, "GATEWAY_URL": here.gateway_url}
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in {**_ansible_settings(), **settings}.items()]
+    quoted_key = shlex.quote(f"-field=current kv/{CONSUMER}")
+    ACTIVATE.write_text(
+        "# Written by `make demo`, for a shell in which to look around.\n"
+        f"export PATH={shlex.quote(str(VENV / 'bin'))}:$PATH\n"
+        + "\n".join(lines)
+        + f"\nexport BAO_TOKEN=$(cat {shlex.quote(str(keys.root_token))})\n"
+        + f"export GATEWAY_API_KEY=$(bao kv get {quoted_key[1:-1]})\n"
+    )
+
+
+def _explain(here: Places, key: str) -> None:
+    gateway = HOME / "gateway"
+    activate = ACTIVATE.relative_to(ROOT)
+    line(f"\nThe demo is up, after {time.monotonic() - BEGAN:.0f} s. It stays up until `make demo-down`.\n")
+    line(f"GATEWAY_URL={here.gateway_url}")
+    line(f"GATEWAY_API_KEY={key}")
+    line(f"VAULT_ADDR={here.bao_url}")
+    line(
+        f"""
+To look around, first, in this directory:   . {activate}
+
+Ask it something
+    curl $GATEWAY_URL/models -H "Authorization: Bearer $GATEWAY_API_KEY"
+    curl $GATEWAY_URL/chat/completions -H "Authorization: Bearer $GATEWAY_API_KEY" \\
+      -H 'Content-Type: application/json' \\
+      -d '{{"model": "{MODEL}", "messages": [{{"role": "user", "content": "Hi"}}]}}'
+    (with "stream": true and curl -N it streams; "x_delay": 0.3 slows the demo's providers down)
+
+See what it does
+    tail -f {(LOGS / "gateway" / "access.log").relative_to(ROOT)}
+    curl http://127.0.0.1:{here.ports["metrics"]}/metrics
+    curl --unix-socket {here.memory}/run/blue.sock http://admin/clusters     (or green.sock)
+    ls -l {gateway.relative_to(ROOT)}/current {gateway.relative_to(ROOT)}/releases
+
+Change it
+    ansible-playbook gatewayops.openai.site -i {INVENTORY} --check --diff    after editing {INVENTORY}/group_vars
+    ansible-playbook gatewayops.openai.site -i {INVENTORY}
+    ansible-playbook gatewayops.openai.rollback -i {INVENTORY}
+
+Rotate a consumer's key: write the new one, keep the old one valid, and run site
+    bao kv put kv/{CONSUMER} current=sk-new previous=$GATEWAY_API_KEY
+    ansible-playbook gatewayops.openai.site -i {INVENTORY}
+
+Break the spec, and see what it says; no host is touched
+    ansible-playbook gatewayops.openai.site -i {INVENTORY} -e '{{"gateway_size": "enormous"}}'
+"""
+    )
