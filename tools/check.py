@@ -37,6 +37,8 @@ def environment_for(leg: Leg) -> dict[str, str]:
         **os.environ,
         # Molecule and ansible-lint call their companions by name.
         "PATH": "%s:%s:/usr/sbin:/sbin" % (folder / "bin", os.environ["PATH"]),
+        "NO_COLOR": "1",
+        "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_COLLECTIONS_PATH": str(CACHE / "collections"),
     }
 

@@ -68,11 +68,24 @@ def install(pip: list[str], *, lock: Path) -> None:
     said = []
     for line in process.stdout or ():
         said.append(line)
-        word, _, rest = line.partition(" ")
+        word = line.split(" ")[0]
         if word in ("Collecting", "Processing", "Installing"):
-            print("  %s %s" % (word.lower(), rest.split("(from")[0].rpartition("/")[2].strip()[:80]), flush=True)
+            what = line[len(word) :].split("(from")[0].rpartition("/")[2].strip()
+            print("  %s %s" % (word.lower(), what[:80]), flush=True)
     if process.wait() != 0:
         sys.exit("".join(said))
+
+
+def lend_module_utils(*, venv: Path) -> None:
+    """Give the environment of a gateway host what Ansible ships along with a module, and nothing else of Ansible."""
+    shipped = next(CACHE.glob("venv/lib/python3*/site-packages/ansible/module_utils"), None)
+    if shipped is None:
+        sys.exit("Make the environment for tests first: make env")
+    link = next(venv.glob("lib/python3*/site-packages")) / "ansible" / "module_utils"
+    link.parent.mkdir(exist_ok=True)
+    (link.parent / "__init__.py").touch()
+    link.unlink(missing_ok=True)
+    link.symlink_to(shipped, target_is_directory=True)
 
 
 def make(*, venv: Path, lock: Path) -> None:
@@ -98,13 +111,14 @@ def main() -> None:
     pins = [line for line in lock.read_text().splitlines() if not line.lstrip().startswith("#")]
     stamp = hashlib.sha256("\n".join([sys.version, str(venv), *pins]).encode()).hexdigest()
     ready = venv / ".ready"
-    if ready.exists() and ready.read_text() == stamp:
-        return
-    print("Making %s from %s (Python %s) ..." % (venv.name, lock.name, VERSION), flush=True)
-    began = time.monotonic()
-    make(venv=venv, lock=lock)
-    ready.write_text(stamp)
-    print("Made %s in %.0f s." % (venv.name, time.monotonic() - began), flush=True)
+    if not (ready.exists() and ready.read_text() == stamp):
+        print("Making %s from %s (Python %s) ..." % (venv.name, lock.name, VERSION), flush=True)
+        began = time.monotonic()
+        make(venv=venv, lock=lock)
+        ready.write_text(stamp)
+        print("Made %s in %.0f s." % (venv.name, time.monotonic() - began), flush=True)
+    if options.name == "target":
+        lend_module_utils(venv=venv)
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def lint(environment: Environment) -> Leg:
         kind="lint",
         environment=environment,
         commands=(
-            environment.run("ruff", "check"),
+            environment.run("ruff", "check", "--output-format=concise"),
             environment.run("ruff", "format", "--check"),
             environment.run("yamllint", "--strict", *yaml),
             environment.run("ansible-lint", "--offline", "--strict"),
