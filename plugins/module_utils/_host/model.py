@@ -10,14 +10,15 @@ no secret and is the same for all hosts of a group, so that their bundles are eq
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any
 
 SYSTEMD = "systemd"
 SUPERVISOR = "supervisor"
 
 #: The two processes that take turns on the listeners' ports. The first start is the first of them.
-INSTANCES: Tuple[str, str] = ("blue", "green")
+INSTANCES: tuple[str, str] = ("blue", "green")
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Host:
 
 
 #: What a host looks like under systemd, and what every option falls back to. `envoy` has no default.
-DEFAULTS: Dict[str, Any] = {
+DEFAULTS: dict[str, Any] = {
     "service_manager": SYSTEMD,
     "config_dir": "/etc/openai-gateway",
     "runtime_dir": "/run/openai-gateway",
@@ -73,6 +74,8 @@ DEFAULTS: Dict[str, Any] = {
 _PATHS = ("config_dir", "runtime_dir", "secrets_dir", "log_dir", "envoy", "ca_file", "python", "supervisord")
 #: Paths are written into units, configuration files and JSON: characters that mean something there are refused.
 _UNSAFE = frozenset("\"'\\%$;{}\n\r\t ")
+#: Of a Unix socket's path, from unix(7): 107 bytes, of which the name of the longest socket takes some.
+_SOCKET_DIRECTORY = 107 - len("/green.sock")
 
 
 def host_from_options(options: Mapping[str, Any]) -> Host:
@@ -81,13 +84,13 @@ def host_from_options(options: Mapping[str, Any]) -> Host:
     Raises ValueError with one message for each wrong option, one per line.
     """
     known = tuple(Host.__dataclass_fields__)
-    problems = ["host.%s is not an option of a host (%s)" % (key, ", ".join(known)) for key in options if key not in known]
+    problems = [f"host.{key} is not an option of a host ({', '.join(known)})" for key in options if key not in known]
     values = dict(DEFAULTS, envoy="")
     values.update({str(key): value for key, value in options.items() if key in known and value is not None})
     try:
         values["fleet_size"] = int(values["fleet_size"])
     except (TypeError, ValueError):
-        problems.append("host.fleet_size must be a whole number, not %r" % (values["fleet_size"],))
+        problems.append(f"host.fleet_size must be a whole number, not {values['fleet_size']!r}")
         values["fleet_size"] = 1
     if values["fleet_size"] < 1:
         problems.append("host.fleet_size must be at least 1")
@@ -95,30 +98,32 @@ def host_from_options(options: Mapping[str, Any]) -> Host:
         if key != "fleet_size":
             values[key] = str(values[key])
     problems.extend(_path_problems(values))
+    if len(values["runtime_dir"].encode("utf-8", "surrogateescape")) > _SOCKET_DIRECTORY:
+        problems.append(f"host.runtime_dir is too long for the path of a socket (at most {_SOCKET_DIRECTORY} bytes)")
     if values["service_manager"] not in (SYSTEMD, SUPERVISOR):
-        problems.append("host.service_manager must be %s or %s" % (SYSTEMD, SUPERVISOR))
+        problems.append(f"host.service_manager must be {SYSTEMD} or {SUPERVISOR}")
     if not values["user"] or set(values["user"]) & _UNSAFE:
         problems.append("host.user must be the name of a user")
     if values["service_manager"] == SUPERVISOR and not values["supervisord"]:
-        problems.append("host.supervisord must be the absolute path of supervisord when the service manager is supervisor")
+        problems.append("host.supervisord must be the path of supervisord when the service manager is supervisor")
     if problems:
         raise ValueError("\n".join(problems))
     return Host(**values)
 
 
-def host_to_options(host: Host) -> Dict[str, Any]:
+def host_to_options(host: Host) -> dict[str, Any]:
     """The options that `host_from_options` turns into `host` again."""
     return asdict(host)
 
 
-def _path_problems(values: Mapping[str, Any]) -> Tuple[str, ...]:
+def _path_problems(values: Mapping[str, Any]) -> tuple[str, ...]:
     problems = []
     for key in _PATHS:
         path = values[key]
         if key == "supervisord" and not path:
             continue
-        if not path.startswith("/") or posixpath.normpath(path) != path:
-            problems.append("host.%s must be a plain absolute path, not %r" % (key, path))
+        if not path.startswith("/") or path == "/" or posixpath.normpath(path) != path:
+            problems.append(f"host.{key} must be a plain absolute path, not {path!r}")
         elif set(path) & _UNSAFE:
-            problems.append("host.%s must not contain blanks, quotes or any of \\ %% $ ; { }: %r" % (key, path))
+            problems.append(f"host.{key} must not contain blanks, quotes or any of \\ % $ ; {{ }}: {path!r}")
     return tuple(problems)

@@ -1,0 +1,52 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How Envoy is started, and how long things may take: what both service managers have in common."""
+
+from __future__ import annotations
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
+
+#: The name of the service, of its files on the system and of Envoy's cluster.
+SERVICE = "openai-gateway"
+#: Seconds that Envoy has to accept a release when it starts.
+START_SECONDS = 60
+#: Seconds that open connections get when a process is stopped; streams that take longer are cut.
+DRAIN_SECONDS = 600
+#: Seconds for which Envoy asks clients to leave (`connection: close`) before it closes the listeners.
+GRACE_SECONDS = 10
+
+
+def envoy_command(spec: Spec, host: Host, *, instance: str, node: str) -> tuple[str, ...]:
+    """The words of the command; `instance` and `node` may be what the service manager puts in their place.
+
+    The flags are those under which changes were measured to lose nothing. Without `--reject-unknown-dynamic-fields` a
+    typo is accepted; `misc:error` keeps the warnings about alpha extensions out of the log.
+    """
+    return (
+        host.envoy,
+        "-c",
+        f"{host.current}/envoy/bootstrap-{instance}.json",
+        "--service-node",
+        node,
+        "--service-cluster",
+        SERVICE,
+        "--disable-hot-restart",
+        "--concurrency",
+        str(spec.size.concurrency),
+        "-l",
+        "warning",
+        "--reject-unknown-dynamic-fields",
+        "--component-log-level",
+        "misc:error",
+        "--drain-strategy",
+        "immediate",
+        "--drain-time-s",
+        str(GRACE_SECONDS),
+    )
+
+
+def libexec(host: Host, script: str) -> tuple[str, ...]:
+    """The words that run a script of the release that is active."""
+    return (host.python, "-I", f"{host.current}/libexec/{script}")

@@ -1,0 +1,176 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What systemd needs to run a gateway: a unit of which two instances take turns, a user, directories, logs."""
+
+from __future__ import annotations
+
+import posixpath
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.envoy_command import (
+    DRAIN_SECONDS,
+    SERVICE,
+    START_SECONDS,
+    envoy_command,
+    libexec,
+)
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import INSTANCES, Host
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.admin import BRIEF
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
+
+_HEAD = "# Part of a release of the gateway: changes are undone by the next run.\n"
+#: Each connection takes one file on the client's side and one on the provider's.
+_OPEN_FILES = 65536
+
+# There is no MemoryDenyWriteExecute: LuaJIT makes code while it runs, and Envoy aborts with the first request when it
+# may not. No PrivateUsers: with it port 443 cannot be bound.
+_HARDENING = """\
+AmbientCapabilities=CAP_NET_BIND_SERVICE
+CapabilityBoundingSet=CAP_NET_BIND_SERVICE
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectHostname=yes
+ProtectClock=yes
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+ProtectProc=invisible
+ProcSubset=pid
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+RemoveIPC=yes
+LockPersonality=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
+KeyringMode=private
+DevicePolicy=closed
+"""
+
+
+def files(spec: Spec, host: Host) -> tuple[tuple[str, str], ...]:
+    """The files on the system, by absolute path."""
+    return (
+        (f"/etc/systemd/system/{SERVICE}@.service", unit(spec, host)),
+        (f"/etc/sysusers.d/{SERVICE}.conf", sysusers(host)),
+        (f"/etc/tmpfiles.d/{SERVICE}.conf", tmpfiles(host)),
+        (f"/etc/sysctl.d/60-{SERVICE}.conf", sysctl()),
+        (f"/etc/logrotate.d/{SERVICE}", logrotate(host)),
+    )
+
+
+def unit(spec: Spec, host: Host) -> str:
+    """The template unit, see systemd.exec(5) and systemd.resource-control(5).
+
+    Envoy tells systemd nothing: it has started when ExecStartPost has seen that it accepted the release.
+    """
+    socket = host.admin_socket("%i")
+    record = " ".join((*libexec(host, "gateway-admin"), f"{host.runtime_dir}/%i.release", "record", host.current))
+    ready = " ".join((*libexec(host, "gateway-admin"), socket, "ready", str(START_SECONDS), host.current))
+    drain = " ".join((*libexec(host, "gateway-admin"), socket, "drain", str(DRAIN_SECONDS)))
+    command = " \\\n  ".join(_pairs(envoy_command(spec, host, instance="%i", node="%H")))
+    executable = sorted({"/usr", "/lib", "/lib64", posixpath.dirname(host.envoy), posixpath.dirname(host.python)})
+    ports = sorted({listener.port for listener in spec.listeners} | {spec.metrics.port})
+    return (
+        f"{_HEAD}[Unit]\n"
+        "Description=OpenAI gateway, instance %i (blue or green)\n"
+        "Wants=network-online.target\n"
+        "After=network-online.target systemd-tmpfiles-setup.service\n"
+        "StartLimitIntervalSec=0\n"
+        "\n[Service]\n"
+        "Type=exec\n"
+        f"User={host.user}\n"
+        f"Group={host.user}\n"
+        f"ExecStartPre={record}\n"
+        f"ExecStart={command}\n"
+        f"ExecStartPost={ready}\n"
+        f"ExecStop={drain}\n"
+        f"TimeoutStartSec={START_SECONDS + int(BRIEF) + 15}\n"
+        f"TimeoutStopSec={DRAIN_SECONDS + 30}\n"
+        "KillMode=mixed\n"
+        "Restart=always\n"
+        "RestartSec=1\n"
+        "UMask=0077\n"
+        f"LimitNOFILE={_OPEN_FILES}\n"
+        f"{_limits(spec)}"
+        f"\n{_HARDENING}"
+        f"ReadWritePaths={host.runtime_dir} {host.log_dir}\n"
+        "NoExecPaths=/\n"
+        f"ExecPaths={' '.join(executable)}\n"
+        "SocketBindDeny=any\n"
+        + "".join(f"SocketBindAllow=tcp:{port}\n" for port in ports)
+        + "\n[Install]\nWantedBy=multi-user.target\n"
+    )
+
+
+def sysusers(host: Host) -> str:
+    """The user that Envoy runs as, see sysusers.d(5). Both instances share it, or they could not share a port."""
+    return f'{_HEAD}u {host.user} - "OpenAI gateway" /nonexistent\n'
+
+
+def tmpfiles(host: Host) -> str:
+    """The directories, see tmpfiles.d(5): those in memory have to be made again after every start of the machine."""
+    user = host.user
+    return (
+        f"{_HEAD}"
+        f"d {host.config_dir} 0750 root {user} -\n"
+        f"d {host.runtime_dir} 0750 {user} {user} -\n"
+        f"d {host.secrets_dir} 0700 {user} {user} -\n"
+        f"d {host.log_dir} 0750 {user} {user} -\n"
+    )
+
+
+def sysctl() -> str:
+    """See ip-sysctl: connections that wait at a listener that closes go to the other instance, not into the void."""
+    return f"{_HEAD}# '-': inside a container it may not be allowed to be set.\n-net.ipv4.tcp_migrate_req = 1\n"
+
+
+def logrotate(host: Host) -> str:
+    """See logrotate(8). Envoy opens its log again when it is asked to; an instance that is not there is no error."""
+    reopen = " ".join((*libexec(host, "gateway-admin"), '"$socket"', "reopen-logs"))
+    sockets = " ".join(host.admin_socket(instance) for instance in INSTANCES)
+    return (
+        f"{_HEAD}{host.log_dir}/*.log {{\n"
+        f"    su {host.user} {host.user}\n"
+        "    daily\n"
+        "    rotate 14\n"
+        "    maxsize 1G\n"
+        "    missingok\n"
+        "    notifempty\n"
+        "    compress\n"
+        "    delaycompress\n"
+        "    sharedscripts\n"
+        "    postrotate\n"
+        f"        for socket in {sockets}; do\n"
+        f'            [ ! -S "$socket" ] || {reopen} >/dev/null 2>&1 || true\n'
+        "        done\n"
+        "    endscript\n"
+        "}\n"
+    )
+
+
+def _limits(spec: Spec) -> str:
+    text = ""
+    if spec.size.memory_max is not None:
+        text += f"MemoryMax={spec.size.memory_max}\n"
+    if spec.size.cpu_quota is not None:
+        text += f"CPUQuota={spec.size.cpu_quota}%\n"
+    return text
+
+
+def _pairs(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Options together with their values, so that each gets a line of the unit."""
+    lines: list[str] = []
+    for word in words:
+        if lines and not word.startswith("-") and lines[-1].startswith("-") and " " not in lines[-1]:
+            lines[-1] += " " + word
+        else:
+            lines.append(word)
+    return tuple(lines)

@@ -1,0 +1,319 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Talk to a running Envoy over its admin socket: has it accepted a release, is it idle, drain it.
+
+The modules use these functions on the gateway host, and the very same file is `libexec/gateway-admin` of every
+release, which the service manager runs with `python3 -I`. So it imports the standard library only.
+
+    gateway-admin SOCKET ready SECONDS CURRENT   wait until the release in CURRENT is accepted; 1 and the reason if not
+    gateway-admin SOCKET drain SECONDS           stop taking connections, wait for those that are open
+    gateway-admin SOCKET reopen-logs             open the log files again, after they were moved away
+    gateway-admin SOCKET fail | ok               answer health checks with 503 (to leave a load balancer), or 200 again
+    gateway-admin FILE record CURRENT            note in FILE which release a process is about to start with
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import re
+import socket
+import sys
+import time
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Union
+
+#: Seconds that the workers take to follow the main thread, which is the one that reports acceptance.
+SETTLE = 0.2
+#: Seconds of draining that a process is granted that never became ready.
+BRIEF = 15.0
+#: The statistics prefix of the listeners that clients use.
+GATEWAY = "gateway"
+
+_COUNTERS = ("update_rejected", "update_failure")
+_MANAGERS = (
+    "cluster_manager.warming_clusters",
+    "listener_manager.total_listeners_warming",
+    "listener_manager.listener_create_failure",
+    "listener_manager.workers_started",
+)
+_FILTER = (
+    r"^(listener_manager\.lds|cluster_manager\.cds|http\..*\.rds\..*|extension_config_discovery\..*)"
+    r"\.(version_text|update_rejected|update_failure)$|^(" + "|".join(map(re.escape, _MANAGERS)) + ")$"
+)
+
+Statistics = Mapping[str, Union[int, str]]
+
+
+class AdminError(Exception):
+    """The admin socket does not answer, or not as Envoy does."""
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("admin", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def ask(path: str, query: str, method: str = "GET", timeout: float = 5.0) -> str:
+    """The answer of the admin socket at `path` to `query`. Raises AdminError, also for a status other than 200."""
+    connection = _UnixConnection(path, timeout)
+    try:
+        connection.request(method, query)
+        answer = connection.getresponse()
+        text = answer.read().decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException) as error:
+        raise AdminError(f"{path} does not answer: {error or type(error).__name__}") from None
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise AdminError(f"{path} answers {method} {query} with {answer.status}: {text.strip()[:200]}")
+    return text
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What Envoy reports once it runs a set of xDS files: `version` under each of `subscriptions`."""
+
+    version: str
+    subscriptions: tuple[str, ...]
+
+
+def xds_files(directory: str) -> dict[str, bytes]:
+    """The xDS files of a release's directory: `envoy/<name>.json` -> content, without the bootstraps."""
+    return {
+        "envoy/" + path.name: path.read_bytes()
+        for path in sorted(Path(directory, "envoy").glob("*.json"))
+        if not path.name.startswith("bootstrap-")
+    }
+
+
+def expectation(files: Mapping[str, bytes]) -> Expectation:
+    """What to expect of `files` (`envoy/…` -> content). Raises ValueError when they are no xDS files.
+
+    Only what the files themselves deliver is expected: a filter whose file holds secrets has a life of its own.
+    """
+    lds = json.loads(files["envoy/lds.json"])
+    names = {"cluster_manager.cds", "listener_manager.lds"}
+    for item in _objects(lds["resources"]):
+        if "rds" in item and "stat_prefix" in item and _delivered(item["rds"].get("config_source"), files):
+            names.add(f"http.{item['stat_prefix']}.rds.{item['rds']['route_config_name']}")
+        discovery = item.get("config_discovery")
+        if isinstance(discovery, dict) and _delivered(discovery.get("config_source"), files):
+            names.add(f"extension_config_discovery.http_filter.{item['name']}")
+    return Expectation(str(lds["version_info"]), tuple(sorted(names)))
+
+
+def statistics(path: str) -> dict[str, int | str]:
+    """The statistics that tell what Envoy has accepted: texts of versions, numbers otherwise."""
+    return parse_statistics(ask(path, "/stats?filter=" + urllib.parse.quote(_FILTER)))
+
+
+def parse_statistics(text: str) -> dict[str, int | str]:
+    """`name: 1` and `name: "text"`, one a line (pure)."""
+    found: dict[str, int | str] = {}
+    for line in text.splitlines():
+        name, _, value = line.partition(": ")
+        found[name] = int(value) if re.fullmatch(r"-?\d+", value) else value.strip('"')
+    return found
+
+
+def counters(now: Statistics) -> dict[str, int]:
+    """The counters of refusals among `now`; what rises above them later is a refusal of something newer."""
+    return {
+        name: value
+        for name, value in now.items()
+        if isinstance(value, int) and name.endswith((*_COUNTERS, "listener_create_failure"))
+    }
+
+
+def missing(now: Statistics, expected: Expectation, before: Mapping[str, int]) -> tuple[str, ...]:
+    """Why the running configuration is not wholly `expected`; empty = every subscription has accepted it.
+
+    Counters at or under `before` are old. Pure. What counts was found out on Envoy 1.40: `update_attempt` says
+    nothing (chains that drain keep subscriptions), and `/ready` says LIVE even when a port could not be bound.
+    """
+    why = list(refusals(now, before))
+    for name in expected.subscriptions:
+        version = now.get(name + ".version_text")
+        if version != expected.version:
+            why.append(f"{name} is at {version or 'no version'}, not {expected.version}")
+    for name in _MANAGERS[:2]:
+        if now.get(name):
+            why.append(f"{name} is {now[name]}")
+    if not now.get("listener_manager.workers_started"):
+        why.append("the workers have not started")
+    return tuple(why)
+
+
+def refusals(now: Statistics, before: Mapping[str, int]) -> tuple[str, ...]:
+    """The counters of refusals that rose above `before` (pure)."""
+    return tuple(f"{name} is {value}" for name, value in sorted(counters(now).items()) if value > before.get(name, 0))
+
+
+def wait_accepted(
+    path: str, expected: Expectation, before: Mapping[str, int], seconds: float, pid: int = 0
+) -> tuple[str, ...]:
+    """Wait until the process behind `path` has accepted `expected`; empty, or why it has not.
+
+    Returns at once when something is refused, or when the process `pid` is gone. With `pid` 0 no process is watched.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            now = statistics(path)
+            why = missing(now, expected, before)
+            refused = bool(refusals(now, before))
+        except AdminError as error:
+            why, refused = (str(error),), False
+        if not why:
+            time.sleep(SETTLE)
+            return ()
+        gone = bool(pid) and not os.path.exists(f"/proc/{pid}")  # noqa: PTH110
+        if gone:
+            why = ("the process has ended", *why)
+        if refused or gone or time.monotonic() > end:
+            return why
+        time.sleep(0.02)
+
+
+def server_info(path: str) -> dict[str, Any]:
+    """Envoy's own description of itself: version, state, command_line_options, uptime_current_epoch."""
+    found = json.loads(ask(path, "/server_info"))
+    if not isinstance(found, dict):
+        raise AdminError(f"{path} does not describe a server")
+    return found
+
+
+def busy_clusters(path: str, names: frozenset[str]) -> tuple[str, ...]:
+    """Those of the clusters `names` that have requests in flight, by name."""
+    answer = json.loads(ask(path, "/clusters?format=json", timeout=30.0))
+    busy = set()
+    for cluster in answer.get("cluster_statuses", []):
+        if cluster.get("name") not in names:
+            continue
+        for host in cluster.get("host_statuses", []):
+            if any(s.get("name") == "rq_active" and int(s.get("value", 0)) for s in host.get("stats", [])):
+                busy.add(cluster["name"])
+    return tuple(sorted(busy))
+
+
+def drain(path: str, seconds: float) -> int | None:
+    """Stop listening, and wait until the last client's connection is closed, at most `seconds`.
+
+    First `connection: close` goes out on every answer for Envoy's `--drain-time-s`: clients leave by themselves.
+    Returns the number of connections that are left, None when the process is already gone.
+    """
+    try:
+        grace = float(str(server_info(path)["command_line_options"]["drain_time"]).rstrip("s"))
+        began = time.monotonic()
+        ask(path, "/drain_listeners?graceful", "POST")
+        name = f"http.{GATEWAY}.downstream_cx_active"
+        while True:
+            time.sleep(0.2)
+            left = int(parse_statistics(ask(path, "/stats?filter=" + urllib.parse.quote(f"^{name}$"))).get(name, 0))
+            passed = time.monotonic() - began
+            if passed >= seconds or (not left and passed > grace + 0.5):
+                return left
+    except AdminError:
+        return None
+
+
+def process_files(paths: Mapping[str, str]) -> dict[str, str]:
+    """Of `paths` (path in a release -> hash), those that a running process does not read again (pure)."""
+    return {
+        path: value
+        for path, value in paths.items()
+        if path.startswith(("envoy/bootstrap-", "libexec/", "supervisor/"))
+        or (path.startswith("host/") and path.endswith(".service"))
+    }
+
+
+def process_digest(paths: Mapping[str, str]) -> str:
+    """The identity of what a process is started with, from `paths` (path in a release -> SHA-256 of its content)."""
+    text = json.dumps(sorted(process_files(paths).items()), separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def hashes(directory: str) -> dict[str, str]:
+    """The SHA-256 of every file of a release's directory that belongs to the process, by path."""
+    root = Path(directory)
+    names = {str(path.relative_to(root)): "" for path in root.rglob("*") if path.is_file()}
+    return {name: hashlib.sha256((root / name).read_bytes()).hexdigest() for name in process_files(names)}
+
+
+def record(file: str, directory: str) -> None:
+    """Note in `file` what a process that starts now is started with."""
+    temporary = Path(file + ".new")
+    temporary.write_text(process_digest(hashes(directory)) + "\n", encoding="ascii")
+    temporary.replace(file)
+
+
+def _delivered(source: object, files: Mapping[str, bytes]) -> bool:
+    """Whether one of `files` is what the config source reads."""
+    path = ((source.get("path_config_source") or {}) if isinstance(source, dict) else {}).get("path", "")
+    return "envoy/" + str(path).rpartition("/")[2] in files
+
+
+def _objects(value: object) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _objects(inner)
+
+
+def _ready(path: str, seconds: float, directory: str) -> int:
+    why = wait_accepted(path, expectation(xds_files(directory)), {}, seconds, int(os.environ.get("MAINPID") or 0))
+    if why:
+        print("not accepted: " + "; ".join(why), file=sys.stderr, flush=True)
+        # It shares its ports with the process that serves: what it was handed must not be cut.
+        drain(path, BRIEF)
+    return 1 if why else 0
+
+
+def _drain(path: str, seconds: float) -> int:
+    left = drain(path, seconds)
+    print("already gone" if left is None else f"drained, {left} connections are cut", flush=True)
+    return 0
+
+
+def _usage() -> int:
+    print(__doc__, file=sys.stderr)
+    return 2
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command of `libexec/gateway-admin`; its exit status."""
+    path, command, rest = arguments[0], arguments[1], arguments[2:]
+    plain = {"reopen-logs": "/reopen_logs", "fail": "/healthcheck/fail", "ok": "/healthcheck/ok"}
+    if command == "ready":
+        return _ready(path, float(rest[0]), rest[1])
+    if command == "drain":
+        return _drain(path, float(rest[0]))
+    if command == "record":
+        record(path, rest[0])
+        return 0
+    if command in plain:
+        print(ask(path, plain[command], "POST").strip())
+        return 0
+    return _usage()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (AdminError, OSError) as problem:
+        sys.exit(f"gateway-admin: {problem}")
+    except (IndexError, KeyError, ValueError):
+        sys.exit(_usage())

@@ -1,0 +1,55 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One run at a time: a lock that ends with the process that holds it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._errors import ReleaseError
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import Ops
+
+
+@contextmanager
+def exclusively(path: Path, ops: Ops) -> Iterator[None]:
+    """Hold the lock. Raises ReleaseError that says who has it when it is held."""
+    ops.before("lock", str(path))
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        _take(handle, fcntl.LOCK_EX)
+        # In place: a rename would make Envoy read its files again.
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()} {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def looking(path: Path) -> Iterator[None]:
+    """Make sure that no run holds the lock now. A look keeps nobody from starting."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield
+        return
+    try:
+        _take(handle, fcntl.LOCK_SH)
+    finally:
+        os.close(handle)
+    yield
+
+
+def _take(handle: int, kind: int) -> None:
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid, _, since = os.pread(handle, 100, 0).decode("ascii", "replace").strip().partition(" ")
+        holder = f"pid {pid}, since {since}" if pid else "it has only just begun"
+        raise ReleaseError(f"another run is applying to this host ({holder}); nothing was changed") from None
