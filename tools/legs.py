@@ -113,7 +113,7 @@ def types(environment: Environment) -> Leg:
         environment=environment,
         commands=(
             [*mypy, COLLECTION + "/plugins"],
-            [*mypy, "tools", "tests/conftest.py", "tests/contract", "tests/unit/meta"],
+            [*mypy, "tools", "tests/conftest.py", "tests/contract", "tests/upstream"],
         ),
     )
 
