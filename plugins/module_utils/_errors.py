@@ -54,7 +54,7 @@ class Finding:
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.message} ({self.remedy}, policy {self.rule})"
+        return f"{self.path}: {self.message}; {self.remedy} (policy {self.rule})"
 
 
 class PolicyError(GatewayError):

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._policy.rules import RULES
@@ -16,14 +17,13 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model impo
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.patterns import ModelNames
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.problems import Problems
 
-_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
-
 
 def check_draft(spec: Draft, problems: Problems) -> None:
     """Note what is wrong between the places of a draft; what could not be read is left out."""
     providers = spec.get("providers")
     models = spec.get("models")
-    _check_listeners(_entries(spec, "listeners"), spec.get("metrics"), problems)
+    metrics = spec.get("metrics", Draft(Metrics, "gateway_metrics", {}))
+    _check_listeners(_entries(spec, "listeners"), metrics, problems)
     for provider in _entries(spec, "providers"):
         _check_provider(provider, problems)
     for model in _entries(spec, "models"):
@@ -37,16 +37,13 @@ def _entries(spec: Draft, attribute: str) -> list[Draft]:
     return [entry for entry in named.values() if isinstance(entry, Draft)]
 
 
-def _check_listeners(listeners: Iterable[Draft], metrics: Any, problems: Problems) -> None:
+def _check_listeners(listeners: Iterable[Draft], metrics: Draft | None, problems: Problems) -> None:
     """Find sockets that cannot be bound together; an IPv6 wildcard does not take IPv4 along."""
     taken: dict[int, list[tuple[str, str]]] = {}
     defaults = Metrics()
     places = [(listener.path, listener.get("address"), listener.get("port")) for listener in listeners]
-    if metrics is None:
-        places.append(("gateway_metrics", defaults.address, defaults.port))
-    elif isinstance(metrics, Draft):
-        address = metrics.get("address") if "address" in metrics.values else defaults.address
-        places.append((metrics.path, address, metrics.get("port") or defaults.port))
+    if metrics is not None:
+        places.append((metrics.path, metrics.get("address", defaults.address), metrics.get("port", defaults.port)))
     for path, address, port in places:
         if address is None or port is None:
             continue
@@ -64,7 +61,7 @@ def _check_listeners(listeners: Iterable[Draft], metrics: Any, problems: Problem
 def _overlap(one: str, other: str) -> bool:
     if (":" in one) != (":" in other):
         return False
-    return one == other or one in _WILDCARDS or other in _WILDCARDS
+    return one == other or any(ip_address(address).is_unspecified for address in (one, other))
 
 
 def _socket(address: str, port: int) -> str:
@@ -83,9 +80,9 @@ def _check_provider(provider: Draft, problems: Problems) -> None:
                 f"must have the scheme and path of base_url[{first_index}]; other ones need a provider of their own",
             )
     kind = provider.get("type")
-    if kind == "azure_openai" and "api_version" not in provider.values:
+    if kind == "azure_openai" and not provider.states("api_version"):
         problems.add(f"{provider.path}.api_version", "is required for the type azure_openai")
-    elif kind not in (None, "azure_openai") and "api_version" in provider.values:
+    elif kind not in (None, "azure_openai") and provider.states("api_version"):
         problems.add(f"{provider.path}.api_version", f"is not allowed for the type {kind}")
 
 

@@ -4,8 +4,8 @@
 
 """From what Ansible hands over to drafts of the model, with every problem noted and none in the way of another.
 
-A draft holds those attributes of a record that could be read. Checks that look at several places work on drafts, so
-that one wrong value does not hide what else is wrong.
+A draft holds what could be read of a record. Checks that look at several places work on drafts, so that one wrong value
+does not hide what else is wrong.
 """
 
 from __future__ import annotations
@@ -31,24 +31,28 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds impo
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.problems import Problems
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table import fields_of, refused_keys
 
+# What stands for a value that could not be read: it keeps its place, and no record is made from it.
+UNREADABLE = object()
+
 _LONGEST_SEGMENT = 64
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A record of the model that may lack attributes."""
+    """A record of the model that may lack attributes or hold unreadable ones."""
 
     type: Any
     path: str
     values: Mapping[str, Any]
 
-    def get(self, attribute: str) -> Any:
-        """Return the attribute's value, or None where it is not set or could not be read."""
-        return self.values.get(attribute)
+    def states(self, attribute: str) -> bool:
+        """Say whether the spec states the attribute, be it readable or not."""
+        return attribute in self.values
 
-
-# What stands for a value that could not be read: it keeps its place in a list, and no record is made from it.
-UNREADABLE = object()
+    def get(self, attribute: str, default: Any = None) -> Any:
+        """Return the attribute's value: ``default`` where the spec states none, None where it could not be read."""
+        value = self.values.get(attribute, default)
+        return None if value is UNREADABLE else value
 
 
 def segment(key: object) -> str:
@@ -73,9 +77,7 @@ def draft_record(record: Any, raw: object, path: str, problems: Problems, name: 
                 missing.append(field)
             continue
         unread.discard(field.key)
-        value = draft_value(field.kind, raw[field.key], f"{prefix}{field.key}", problems)
-        if value is not UNREADABLE:
-            values[field.attribute] = value
+        values[field.attribute] = draft_value(field.kind, raw[field.key], f"{prefix}{field.key}", problems)
     meant = _unknown_keys(record, unread, prefix, problems) if unread else set()
     for field in missing:
         if field.key not in meant:

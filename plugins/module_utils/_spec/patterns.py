@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 
@@ -44,12 +43,21 @@ class ModelNames:
         return found
 
     def _search(self, pattern: str) -> tuple[str, ...]:
-        prefix, _star, rest = pattern.partition("*")
+        prefix, *parts, suffix = pattern.split("*")
         first = bisect_left(self._sorted, prefix)
         # Everything that begins with the prefix sorts before the prefix followed by the highest character.
         last = bisect_left(self._sorted, prefix + chr(0x10FFFF), lo=first)
-        names = self._sorted[first:last]
-        if not rest.strip("*"):
-            return tuple(names)
-        matches = re.compile(".*".join(re.escape(part) for part in pattern.split("*")), re.DOTALL).fullmatch
-        return tuple(name for name in names if matches(name))
+        return tuple(name for name in self._sorted[first:last] if _has(name, len(prefix), parts, suffix))
+
+
+def _has(name: str, start: int, parts: list[str], suffix: str) -> bool:
+    """Say whether ``parts`` follow each other in ``name`` from ``start`` on, before the suffix that ends it."""
+    end = len(name) - len(suffix)
+    if not name.endswith(suffix):
+        return False
+    for part in parts:
+        found = name.find(part, start, end)
+        if found < 0:
+            return False
+        start = found + len(part)
+    return start <= end

@@ -1,0 +1,84 @@
+"""A spec that uses every key, as a starting point that tests change in one place."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+REMOVED: Any = object()
+
+_EVERY_KEY: dict[str, Any] = {
+    "gateway_listeners": {
+        "public": {
+            "address": "0.0.0.0",
+            "port": 443,
+            "tls": {
+                "certificate": "vault://kv/tls/gateway#certificate",
+                "private_key": "vault://kv/tls/gateway#private_key",
+                "min_version": "1.3",
+            },
+        },
+        "local": {"address": "127.0.0.1", "port": 8080},
+    },
+    "gateway_providers": {
+        "openai": {
+            "type": "openai",
+            "base_url": "https://api.openai.com/v1",
+            "api_key": "vault://kv/providers/openai#api_key?version=3",
+        },
+        "azure_eu": {
+            "type": "azure_openai",
+            "base_url": "https://eu.openai.azure.com",
+            "api_version": "2024-10-21",
+            "api_key": "env://AZURE_KEY",
+        },
+        "vllm": {
+            "type": "openai_compatible",
+            "base_url": ["http://10.20.0.5:8000/v1", "http://10.20.0.6:8000/v1"],
+        },
+    },
+    "gateway_models": {
+        "gpt-5": {
+            "targets": [
+                {"provider": "openai", "model": "gpt-5", "weight": 80},
+                {"provider": "azure_eu", "model": "gpt5-eu", "weight": 20},
+            ],
+            "fallbacks": [{"provider": "vllm", "model": "qwen3-32b"}],
+            "timeouts": {"first_byte": "90s", "idle": "5m"},
+            "price": {"input": 1.25, "output": 10},
+        },
+        "text-embedding-3-small": {"targets": [{"provider": "openai", "model": "text-embedding-3-small"}]},
+    },
+    "gateway_consumers": {
+        "search-team": {
+            "api_keys": ["vault://kv/consumers/search#current", "vault://kv/consumers/search#previous"],
+            "models": ["gpt-5", "text-embedding-*"],
+            "limits": {"requests_per_minute": 600},
+        },
+        "batch": {"api_keys": ["file:///run/keys/batch.json#key"], "models": ["*"]},
+    },
+    "gateway_size": {"concurrency": 4, "memory_max": "2G", "cpu_quota": "400%"},
+    "gateway_limits_scope": "host",
+    "gateway_release_keep": 7,
+    "gateway_metrics": {"address": "::1", "port": 9903},
+    "gateway_policies": {"consumer_without_limit": "off", "tls_version": "warn"},
+}
+
+
+def every_key() -> dict[str, Any]:
+    """Return a spec of its own that is valid, breaks no policy and has every key that there is."""
+    return copy.deepcopy(_EVERY_KEY)
+
+
+def changed(*changes: tuple[tuple[Any, ...], Any]) -> dict[str, Any]:
+    """Return ``every_key()`` with the value at each path of keys and indexes replaced, or taken out by REMOVED."""
+    spec = every_key()
+    for path, value in changes:
+        place: Any = spec
+        for key in path[:-1]:
+            place = place[key]
+        if value is REMOVED:
+            del place[path[-1]]
+        else:
+            place[path[-1]] = value
+    return spec

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from spec_examples import REMOVED, changed, every_key
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._errors import Finding, PolicyError
+from ansible_collections.gatewayops.openai.plugins.module_utils._policy.rules import RULES, check_policies
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import SEVERITIES
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
+
+NO_POLICIES = (("gateway_policies",), REMOVED)
+LIMITED = (("gateway_consumers", "batch", "limits"), {"requests_per_minute": 60})
+
+
+def findings(*changes: tuple[tuple[Any, ...], Any]) -> list[Finding]:
+    return list(check_policies(parse_spec(changed(NO_POLICIES, LIMITED, *changes))))
+
+
+def test_a_spec_that_breaks_nothing() -> None:
+    assert findings() == []
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "10.0.0.1", "::", "fd00::1"])
+def test_plain_http_outside_loopback(address: str) -> None:
+    assert findings((("gateway_listeners", "local", "address"), address)) == [
+        Finding(
+            "plain_http_outside_loopback",
+            "deny",
+            "gateway_listeners.local",
+            f"serves plain HTTP on {address}, where keys and prompts can be read by others",
+            "give it tls, or a loopback address such as 127.0.0.1",
+        )
+    ]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1"])
+def test_plain_http_on_loopback(address: str) -> None:
+    assert findings((("gateway_listeners", "local", "address"), address)) == []
+
+
+@pytest.mark.parametrize(("version", "denied"), [("1.0", True), ("1.1", True), ("1.2", False), ("1.3", False)])
+def test_tls_version(version: str, denied: bool) -> None:
+    found = findings((("gateway_listeners", "public", "tls", "min_version"), version))
+    expected = [
+        Finding(
+            "tls_version",
+            "deny",
+            "gateway_listeners.public.tls.min_version",
+            f"accepts TLS {version}, which RFC 8996 forbids",
+            'set min_version to "1.2" or "1.3"',
+        )
+    ]
+    assert found == (expected if denied else [])
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "path"),
+    [
+        (("gateway_providers", "vllm", "api_key"), "sk-canary", "gateway_providers.vllm.api_key"),
+        (("gateway_consumers", "search-team", "api_keys", 1), "gw-canary", "gateway_consumers.search-team.api_keys[1]"),
+        (
+            ("gateway_listeners", "public", "tls", "private_key"),
+            "-----BEGIN PRIVATE KEY-----\ncanary\n-----END PRIVATE KEY-----\n",
+            "gateway_listeners.public.tls.private_key",
+        ),
+    ],
+)
+def test_plain_secret(place: tuple[Any, ...], value: str, path: str) -> None:
+    found = findings((place, value))
+    assert [(finding.rule, finding.severity, finding.path, finding.message) for finding in found] == [
+        ("plain_secret", "deny", path, "holds a secret in plain text")
+    ]
+    assert "canary" not in str(PolicyError(found)) + repr(found)
+
+
+def test_a_certificate_is_no_secret() -> None:
+    certificate = "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n"
+    tls = {"certificate": certificate, "private_key": "/etc/ssl/private/gateway.key"}
+    assert findings((("gateway_listeners", "public", "tls"), tls)) == []
+
+
+def test_consumer_without_limit() -> None:
+    assert findings((("gateway_consumers", "search-team", "limits"), REMOVED)) == [
+        Finding(
+            "consumer_without_limit",
+            "warn",
+            "gateway_consumers.search-team",
+            "may send any number of requests",
+            "set limits.requests_per_minute",
+        )
+    ]
+
+
+@pytest.mark.parametrize("severity", SEVERITIES)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_every_rule_takes_every_severity(rule: Any, severity: str) -> None:
+    raw = changed(
+        (("gateway_listeners", "local", "address"), "10.0.0.1"),
+        (("gateway_listeners", "public", "tls", "min_version"), "1.1"),
+        (("gateway_providers", "vllm", "api_key"), "sk-canary"),
+        (("gateway_policies",), {rule.name: severity}),
+    )
+    found = [finding.severity for finding in check_policies(parse_spec(raw)) if finding.rule == rule.name]
+    assert found == ([] if severity == "off" else [severity])
+
+
+def test_the_error_says_all_of_each_finding() -> None:
+    found = findings((("gateway_listeners", "public", "tls", "min_version"), "1.0"))
+    assert str(PolicyError(found)) == (
+        "gateway_listeners.public.tls.min_version: accepts TLS 1.0, which RFC 8996 forbids; "
+        'set min_version to "1.2" or "1.3" (policy tls_version)'
+    )
+
+
+def test_the_example_breaks_nothing_that_it_does_not_switch_off() -> None:
+    assert check_policies(parse_spec(every_key())) == ()

@@ -1,0 +1,264 @@
+"""What a valid spec is parsed to."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from spec_examples import changed, every_key
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SpecError
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import (
+    SIZES,
+    Consumer,
+    Limits,
+    Listener,
+    Metrics,
+    Model,
+    Price,
+    Provider,
+    Size,
+    Spec,
+    Target,
+    Timeouts,
+    Tls,
+)
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Reference
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import BaseUrl
+
+MINIMAL: dict[str, Any] = {
+    "gateway_listeners": {"local": {"address": "127.0.0.1", "port": 8080}},
+    "gateway_providers": {"p": {"type": "openai", "base_url": "https://p.example/v1"}},
+    "gateway_models": {"m": {"targets": [{"provider": "p", "model": "m"}]}},
+}
+
+
+def test_every_key_arrives_in_the_model() -> None:
+    assert parse_spec(every_key()) == Spec(
+        listeners=(
+            Listener("local", "127.0.0.1", 8080),
+            Listener(
+                "public",
+                "0.0.0.0",
+                443,
+                Tls(
+                    certificate=Reference("vault", "kv/tls/gateway", "certificate"),
+                    private_key=Reference("vault", "kv/tls/gateway", "private_key"),
+                    min_version="1.3",
+                ),
+            ),
+        ),
+        providers=(
+            Provider(
+                "azure_eu",
+                "azure_openai",
+                (BaseUrl("https", "eu.openai.azure.com", 443, ""),),
+                Reference("env", "AZURE_KEY"),
+                "2024-10-21",
+            ),
+            Provider(
+                "openai",
+                "openai",
+                (BaseUrl("https", "api.openai.com", 443, "/v1"),),
+                Reference("vault", "kv/providers/openai", "api_key", 3),
+            ),
+            Provider(
+                "vllm",
+                "openai_compatible",
+                (BaseUrl("http", "10.20.0.5", 8000, "/v1"), BaseUrl("http", "10.20.0.6", 8000, "/v1")),
+            ),
+        ),
+        models=(
+            Model(
+                "gpt-5",
+                targets=(Target("openai", "gpt-5", 80), Target("azure_eu", "gpt5-eu", 20)),
+                fallbacks=(Target("vllm", "qwen3-32b", 1),),
+                timeouts=Timeouts(first_byte=90.0, idle=300.0),
+                price=Price(1.25, 10.0),
+            ),
+            Model("text-embedding-3-small", targets=(Target("openai", "text-embedding-3-small", 1),)),
+        ),
+        consumers=(
+            Consumer("batch", (Reference("file", "/run/keys/batch.json", "key"),), ("*",)),
+            Consumer(
+                "search-team",
+                (
+                    Reference("vault", "kv/consumers/search", "current"),
+                    Reference("vault", "kv/consumers/search", "previous"),
+                ),
+                ("gpt-5", "text-embedding-*"),
+                Limits(600),
+            ),
+        ),
+        size=Size("custom", 4, 2 * 1024**3, 400),
+        limits_scope="host",
+        release_keep=7,
+        metrics=Metrics("::1", 9903),
+        policies=(("consumer_without_limit", "off"), ("tls_version", "warn")),
+    )
+
+
+def test_defaults() -> None:
+    spec = parse_spec(MINIMAL)
+    assert spec.consumers == ()
+    assert spec.size == Size("medium", concurrency=2, memory_max=2 * 1024**3, cpu_quota=200)
+    assert spec.limits_scope == "fleet"
+    assert spec.release_keep == 5
+    assert spec.metrics == Metrics("127.0.0.1", 9902)
+    assert spec.policies == ()
+    assert spec.models[0].timeouts == Timeouts(first_byte=120.0, idle=300.0)
+    assert spec.models[0].targets[0].weight == 1
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: size.name)
+def test_sizes_by_name(size: Size) -> None:
+    assert parse_spec({**MINIMAL, "gateway_size": size.name}).size == size
+
+
+def test_a_custom_size_may_leave_limits_out() -> None:
+    assert parse_spec({**MINIMAL, "gateway_size": {"concurrency": 3}}).size == Size("custom", 3, None, None)
+
+
+def test_equal_specs_are_equal_and_hashable_whatever_their_order() -> None:
+    turned = {
+        key: dict(reversed(value.items())) if isinstance(value, dict) else value for key, value in every_key().items()
+    }
+    assert parse_spec(turned) == parse_spec(every_key())
+    assert hash(parse_spec(turned)) == hash(parse_spec(every_key()))
+
+
+def test_null_is_as_good_as_no_key() -> None:
+    spec = parse_spec(
+        changed(
+            (("gateway_models", "gpt-5", "timeouts"), None),
+            (("gateway_models", "gpt-5", "price"), None),
+            (("gateway_models", "text-embedding-3-small"), None),
+            (("gateway_consumers", "search-team", "models"), ["gpt-5"]),
+            (("gateway_metrics",), None),
+            (("gateway_modles",), None),
+            (("gateway_policies", "tls_version"), None),
+        )
+    )
+    assert [model.name for model in spec.models] == ["gpt-5"]
+    assert spec.models[0].timeouts == Timeouts()
+    assert spec.models[0].price is None
+    assert spec.metrics == Metrics()
+    assert spec.policies == (("consumer_without_limit", "off"),)
+
+
+def test_unquoted_off_is_read_as_off() -> None:
+    assert parse_spec({**MINIMAL, "gateway_policies": {"plain_secret": False}}).policies == (("plain_secret", "off"),)
+
+
+class TaggedText(str):
+    """A string as Ansible hands it over: a subclass that says where it came from."""
+
+
+class TaggedNumber(int):
+    """The same for a whole number."""
+
+
+class TaggedFraction(float):
+    """The same for another number."""
+
+
+def tagged(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {tagged(key): tagged(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [tagged(item) for item in value]
+    for plain, tag in ((str, TaggedText), (int, TaggedNumber), (float, TaggedFraction)):
+        if type(value) is plain:
+            return tag(value)
+    return value
+
+
+def types_within(value: Any) -> set[type]:
+    if isinstance(value, tuple):
+        return {type(value)}.union(*map(types_within, value))
+    if dataclasses.is_dataclass(value):
+        return set().union(*(types_within(getattr(value, field.name)) for field in dataclasses.fields(value)))
+    return {type(value)}
+
+
+def test_tagged_values_become_plain_ones() -> None:
+    spec = parse_spec(tagged(every_key()))
+    assert spec == parse_spec(every_key())
+    assert types_within(spec) == {str, int, float, tuple, type(None)}
+
+
+def test_whole_numbers_as_strings_are_read_like_templates_of_older_releases_yield_them() -> None:
+    assert parse_spec(changed((("gateway_listeners", "public", "port"), "443"))) == parse_spec(every_key())
+    assert parse_spec(changed((("gateway_models", "gpt-5", "price", "input"), "1.25"))) == parse_spec(every_key())
+
+
+class TestSharedLayer:
+    def test_dictionaries_are_merged_by_key_at_every_depth(self) -> None:
+        spec = parse_spec(
+            {
+                "gateway_shared": {
+                    **MINIMAL,
+                    "gateway_models": {
+                        "m": {
+                            "targets": [{"provider": "p", "model": "m"}],
+                            "timeouts": {"idle": "7s", "first_byte": "3s"},
+                        }
+                    },
+                },
+                "gateway_models": {
+                    "m": {"timeouts": {"idle": "60s"}},
+                    "n": {"targets": [{"provider": "q", "model": "n"}]},
+                },
+                "gateway_providers": {"q": {"type": "openai", "base_url": "https://q.example/v1"}},
+            }
+        )
+        assert [model.name for model in spec.models] == ["m", "n"]
+        assert spec.models[0].timeouts == Timeouts(first_byte=3.0, idle=60.0)
+        assert [provider.name for provider in spec.providers] == ["p", "q"]
+
+    def test_lists_and_scalars_are_replaced(self) -> None:
+        spec = parse_spec(
+            {
+                "gateway_shared": {**every_key(), "gateway_release_keep": 9},
+                "gateway_providers": {"vllm": {"base_url": "http://10.1.1.1:8000/v1"}},
+                "gateway_release_keep": 3,
+            }
+        )
+        assert spec.providers[2].base_urls == (BaseUrl("http", "10.1.1.1", 8000, "/v1"),)
+        assert spec.release_keep == 3
+
+    def test_null_removes_an_entry_a_key_and_a_variable(self) -> None:
+        spec = parse_spec(
+            {
+                "gateway_shared": every_key(),
+                "gateway_consumers": {"search-team": None},
+                "gateway_models": {"gpt-5": {"price": None}},
+                "gateway_size": None,
+            }
+        )
+        assert [consumer.name for consumer in spec.consumers] == ["batch"]
+        assert spec.models[0].price is None
+        assert spec.size.name == "medium"
+
+    def test_a_custom_size_is_not_mixed_with_the_name_of_one(self) -> None:
+        spec = parse_spec({"gateway_shared": {**MINIMAL, "gateway_size": "large"}, "gateway_size": {"concurrency": 1}})
+        assert spec.size == Size("custom", 1)
+
+    def test_errors_name_the_resource_and_not_the_layer(self) -> None:
+        shared = changed((("gateway_models", "gpt-5", "targets", 0, "weight"), "many"))
+        with pytest.raises(SpecError) as caught:
+            parse_spec({"gateway_shared": shared})
+        assert [problem.path for problem in caught.value.errors] == ["gateway_models.gpt-5.targets[0].weight"]
+
+    def test_a_dictionary_that_contains_itself_is_an_error_and_no_crash(self) -> None:
+        ring: dict[str, Any] = {}
+        ring["gateway_models"] = ring
+        with pytest.raises(SpecError):
+            parse_spec({**ring, "gateway_shared": ring})
+
+    def test_it_does_not_change_its_input(self) -> None:
+        raw = {"gateway_shared": every_key(), "gateway_consumers": {"batch": {"models": ["gpt-5"]}}}
+        parse_spec(raw)
+        assert raw == {"gateway_shared": every_key(), "gateway_consumers": {"batch": {"models": ["gpt-5"]}}}

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+
+from spec_examples import changed, every_key
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.resources import spec_resources
+
+
+def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
+    resources = spec_resources(parse_spec(every_key()))
+    assert list(resources) == [
+        "gateway_listeners.local",
+        "gateway_listeners.public",
+        "gateway_providers.azure_eu",
+        "gateway_providers.openai",
+        "gateway_providers.vllm",
+        "gateway_models.gpt-5",
+        "gateway_models.text-embedding-3-small",
+        "gateway_consumers.batch",
+        "gateway_consumers.search-team",
+        "gateway_size",
+        "gateway_limits_scope",
+        "gateway_metrics",
+    ]
+    assert resources["gateway_listeners.public"] == {
+        "address": "0.0.0.0",
+        "port": 443,
+        "tls": {
+            "certificate": "vault://kv/tls/gateway#certificate",
+            "private_key": "vault://kv/tls/gateway#private_key",
+            "min_version": "1.3",
+        },
+    }
+    assert resources["gateway_models.text-embedding-3-small"] == {
+        "targets": [{"provider": "openai", "model": "text-embedding-3-small", "weight": 1}],
+        "fallbacks": [],
+        "timeouts": {"first_byte": "120s", "idle": "300s"},
+    }
+    assert resources["gateway_models.gpt-5"]["fallbacks"] == [{"provider": "vllm", "model": "qwen3-32b"}]
+    assert resources["gateway_providers.openai"] == {
+        "type": "openai",
+        "base_url": ["https://api.openai.com/v1"],
+        "api_key": "vault://kv/providers/openai#api_key?version=3",
+    }
+    assert resources["gateway_size"] == {"name": "custom", "concurrency": 4, "memory_max": "2G", "cpu_quota": "400%"}
+    assert resources["gateway_limits_scope"] == {"scope": "host"}
+    assert resources["gateway_metrics"] == {"address": "::1", "port": 9903}
+    assert json.loads(json.dumps(resources)) == resources
+
+
+def test_literals_are_not_shown() -> None:
+    pem = "-----BEGIN PRIVATE KEY-----\ncanary\n-----END PRIVATE KEY-----\n"
+    spec = parse_spec(
+        changed(
+            (("gateway_providers", "openai", "api_key"), "sk-canary"),
+            (("gateway_consumers", "batch", "api_keys", 0), "gw-canary"),
+            (("gateway_listeners", "public", "tls", "private_key"), pem),
+        )
+    )
+    resources = spec_resources(spec)
+    assert "canary" not in json.dumps(resources)
+    assert "canary" not in repr(spec)
+    assert resources["gateway_consumers.batch"]["api_keys"] == ["(literal)"]
