@@ -1,0 +1,88 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What one run of Ansible already knows of its stores, shared by all its forks.
+
+Ansible templates lazily, in a new process for every task and host: what a process remembers is gone with it. The
+forks of a run share a directory (``DEFAULT_LOCAL_TMP``, 0700, removed at the end) and the ``authkey`` that
+multiprocessing gives to the first process and its forks inherit. That key is never on a disk, in the environment or in
+an argument. So files there, sealed with a key derived from it, are shared by the run and unreadable after it.
+
+One file belongs to one store with one set of options. Readers take no lock, since a rename publishes; who has to ask
+the store holds the lock of that file, so that one process logs in while the others wait for what it learns.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hmac
+import json
+import multiprocessing
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ansible import constants as C  # noqa: N812 - Ansible's own name for it
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+_DIRECTORY = "gatewayops-secrets"
+_NONCE = 12
+
+
+class RunCache:
+    """Sealed JSON objects in ``directory``, found by a name that says nothing about what they are."""
+
+    def __init__(self, directory: Path, secret: bytes) -> None:
+        keys = HKDF(algorithm=SHA256(), length=64, salt=None, info=b"gatewayops.openai run cache").derive(secret)
+        self._directory = directory
+        self._cipher = AESGCM(keys[:32])
+        self._naming = keys[32:]
+
+    @classmethod
+    def of_this_run(cls) -> RunCache:
+        """The cache that the forks of this run share."""
+        return cls(Path(C.DEFAULT_LOCAL_TMP) / _DIRECTORY, bytes(multiprocessing.current_process().authkey))
+
+    def name(self, identity: str) -> str:
+        """The file name for an identity, which may hold secrets: a keyed hash, whose key dies with the run."""
+        return hmac.digest(self._naming, identity.encode(), "sha256").hex()
+
+    def load(self, name: str) -> dict[str, Any]:
+        """The published object, empty when there is none or when it was not sealed by this run under this name."""
+        try:
+            sealed = (self._directory / name).read_bytes()
+            content = self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], name.encode())
+        except (FileNotFoundError, InvalidTag, ValueError):
+            return {}
+        value: dict[str, Any] = json.loads(content)
+        return value
+
+    def publish(self, name: str, value: dict[str, Any]) -> None:
+        """Seal an object and put it in place of the one before. The caller holds the lock. Raises OSError."""
+        nonce = secrets.token_bytes(_NONCE)
+        sealed = nonce + self._cipher.encrypt(nonce, json.dumps(value).encode(), name.encode())
+        temporary = self._directory / f".{name}.{secrets.token_hex(8)}"
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(sealed)
+            temporary.replace(self._directory / name)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Wait until no other process asks the same store. Raises OSError."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self._directory / f"{name}.lock").open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield

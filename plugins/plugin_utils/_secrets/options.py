@@ -1,0 +1,143 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the stores need to know to be asked, and where a user may say it.
+
+The options are declared once, in the documentation fragment ``gatewayops.openai.vault``, with the Ansible variable,
+the environment variables and the ini key that each can come from. Lookups have them anyway; an action borrows them
+from the lookup ``gatewayops.openai.secret``, so that both follow the same precedence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible.plugins.loader import lookup_loader
+from ansible.plugins.lookup import LookupBase
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
+
+_LOOKUP = "gatewayops.openai.secret"
+_PREFIX = "vault_"
+_SECRET = frozenset(("vault_token", "vault_secret_id"))
+_SECONDS = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|)\Z")
+_KV_VERSIONS = {"auto": None, "1": 1, "2": 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VaultOptions:
+    """How to reach one Vault or OpenBao and who to be there; ``timeout`` is in seconds, '' means not given.
+
+    ``kv_version`` None stands for finding it out.
+    """
+
+    addr: str = ""
+    namespace: str = ""
+    ca_file: str = ""
+    auth_method: str = "token"
+    token: str = field(default="", repr=False)
+    role_id: str = field(default="", repr=False)
+    secret_id: str = field(default="", repr=False)
+    mount_approle: str = "approle"
+    timeout: float = 10.0
+    kv_version: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecretOptions:
+    """The options of all stores; those of the environment and of files have none."""
+
+    vault: VaultOptions = VaultOptions()
+
+
+def options_from(get: Callable[[str], Any]) -> SecretOptions:
+    """Build the options from ``get(name)``, which answers with the value of an option of the fragment or None.
+
+    Only their form is checked here; what a login needs is checked when there is one. Raises SecretError.
+    """
+
+    def text(name: str) -> str:
+        value = get(_PREFIX + name)
+        # A key read from a file or a command ends in a line break that no store wants. str() also drops Ansible's tags.
+        return "" if value is None else str(value).strip()
+
+    vault = VaultOptions(
+        addr=_address(text("addr")),
+        namespace=text("namespace"),
+        ca_file=text("ca_file"),
+        auth_method=text("auth_method") or VaultOptions.auth_method,
+        token=text("token"),
+        role_id=text("role_id"),
+        secret_id=text("secret_id"),
+        mount_approle=text("mount_approle").strip("/") or VaultOptions.mount_approle,
+        timeout=_timeout(text("timeout")),
+        kv_version=_kv_version(text("kv_version")),
+    )
+    for name in ("namespace", "token", "role_id", "secret_id", "mount_approle"):
+        if not str(getattr(vault, name)).isprintable():
+            raise SecretError(f"{_PREFIX}{name} holds a line break or another unprintable character")
+    return SecretOptions(vault=vault)
+
+
+def plugin_options(plugin: LookupBase, direct: Mapping[str, Any], variables: Mapping[str, Any]) -> SecretOptions:
+    """Set the options of a lookup and return those of the stores.
+
+    Precedence: ``direct`` (arguments), Ansible variable, environment, ini, default. Only the variables that options
+    come from are looked at; they are templated first, which Ansible leaves to its callers.
+    """
+    names = [entry["name"] for option in plugin.option_definitions.values() for entry in option.get("vars") or ()]
+    given = {name: plugin._templar.template(variables[name]) for name in names if name in variables}
+    plugin.set_options(var_options=given, direct=dict(direct))
+    return options_from(plugin.get_option)
+
+
+def action_options(task_args: Mapping[str, Any], task_vars: Mapping[str, Any], templar: Any) -> SecretOptions:
+    """The options of an action: its arguments named like the options of the fragment, then as for the lookups."""
+    plugin = _lookup(templar)
+    direct = {name: value for name, value in task_args.items() if name in plugin.option_definitions}
+    return plugin_options(plugin, direct, task_vars)
+
+
+def action_argument_spec() -> dict[str, dict[str, Any]]:
+    """The options of the fragment as an argument spec, without defaults: what is not given comes from elsewhere."""
+    spec: dict[str, dict[str, Any]] = {}
+    for name, option in _lookup(None).option_definitions.items():
+        if name.startswith(_PREFIX):
+            spec[name] = {key: option[key] for key in ("type", "choices") if key in option}
+            if name in _SECRET:
+                spec[name]["no_log"] = True
+    return spec
+
+
+def _lookup(templar: Any) -> Any:
+    return lookup_loader.get(_LOOKUP, templar=templar)
+
+
+def _address(text: str) -> str:
+    parts = urlsplit(text)
+    if text and (parts.scheme not in ("http", "https") or not parts.hostname):
+        raise SecretError("vault_addr must be a URL such as https://vault.example.com:8200")
+    if "@" in parts.netloc:
+        raise SecretError("vault_addr must not hold a user or a password")
+    return text.rstrip("/")
+
+
+def _timeout(text: str) -> float:
+    if not text:
+        return VaultOptions.timeout
+    match = _SECONDS.match(text)
+    seconds = float(match.group(1)) * (60 if match.group(2) == "m" else 1) if match else 0.0
+    if not 0 < seconds <= 3600:
+        raise SecretError("vault_timeout must be a time such as 10s, 2m or a number of seconds, at most an hour")
+    return seconds
+
+
+def _kv_version(text: str) -> int | None:
+    if (text or "auto") not in _KV_VERSIONS:
+        raise SecretError("vault_kv_version must be auto, 1 or 2")
+    return _KV_VERSIONS[text or "auto"]

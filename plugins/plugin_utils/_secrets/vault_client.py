@@ -1,0 +1,172 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The HTTP side of Vault and OpenBao: one client, and one plain sentence for everything that goes wrong.
+
+``hvac`` takes up to a fifth of a second to import, so it is imported only when the store has to be asked. Its
+exceptions, and those of ``requests`` below it, may quote what was sent (a token in a bad header, for one): their text
+is never passed on.
+"""
+
+from __future__ import annotations
+
+import ssl
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import VaultOptions
+
+_SHOWN = 200
+
+
+class StoreError(Exception):
+    """The store as a whole cannot be used. ``lasting``: asking again in this run is useless, or locks an account."""
+
+    def __init__(self, text: str, *, lasting: bool) -> None:
+        super().__init__(text)
+        self.lasting = lasting
+
+
+class DeniedError(Exception):
+    """The token may not read that path (403)."""
+
+
+class MissingError(Exception):
+    """There is nothing under that path (404). ``body`` is the answer: it tells a deleted version from none."""
+
+    def __init__(self, body: dict[str, Any]) -> None:
+        super().__init__()
+        self.body = body
+
+
+class RejectedError(Exception):
+    """The request makes no sense to the store, or the login is wrong (400). The text is what the store said."""
+
+
+class VaultClient:
+    """One connection to a store; threads may share it."""
+
+    def __init__(self, options: VaultOptions, token: str) -> None:
+        """Raises StoreError when hvac is missing and SecretError when the options cannot work."""
+        self._options = options
+        _validate(options)
+        try:
+            import hvac
+        except ImportError:
+            raise StoreError(f"needs the Python package hvac in {sys.executable}", lasting=True) from None
+        # Without a token (None, not "") hvac reads the environment and ~/.vault-token behind the user's back.
+        self.hvac: Any = hvac.Client(
+            url=options.addr,
+            token=token,
+            namespace=options.namespace or None,
+            verify=options.ca_file or True,
+            timeout=options.timeout,  # type: ignore[arg-type]  # requests takes fractions
+        )
+
+    def get(self, path: str, version: int | None = None) -> dict[str, Any]:
+        """The answer to GET /v1/``path``. Raises DeniedError, MissingError, RejectedError and StoreError."""
+        parameters = {} if version is None else {"version": version}
+        with self.told():
+            answer = self.hvac.adapter.get("/v1/" + quote(path), params=parameters)
+            if not isinstance(answer, dict) or not isinstance(answer.get("data"), dict):
+                raise StoreError("does not answer as Vault does; is vault_addr right?", lasting=False)
+            return answer
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Turn the exceptions of hvac and requests into DeniedError, MissingError, RejectedError and StoreError."""
+        import requests
+        from hvac import exceptions
+
+        try:
+            yield
+        except exceptions.Forbidden as error:
+            if self.hvac.token and _token_is_bad(error):
+                raise StoreError("does not accept the token: wrong, expired or revoked", lasting=True) from None
+            raise DeniedError from None
+        except exceptions.InvalidPath as error:
+            if "namespace not found" in _said(error):
+                raise StoreError(f"has no namespace {self._options.namespace!r}", lasting=True) from None
+            raise MissingError(error.json if isinstance(error.json, dict) else {}) from None
+        except exceptions.InvalidRequest as error:
+            raise RejectedError(_said(error)) from None
+        except exceptions.VaultError as error:
+            raise StoreError(_http_failure(error), lasting=False) from None
+        except requests.exceptions.SSLError as error:
+            raise StoreError(f"failed to make a TLS connection: {_tls_reason(error)}", lasting=False) from None
+        except requests.exceptions.Timeout:
+            text = f"did not answer within {self._options.timeout:g} s (vault_timeout)"
+            raise StoreError(text, lasting=False) from None
+        except requests.exceptions.ProxyError:
+            raise StoreError("cannot be reached through the proxy of the environment", lasting=False) from None
+        except requests.exceptions.RequestException as error:
+            raise StoreError(f"cannot be reached{_system_reason(error)}", lasting=False) from None
+        except OSError as error:
+            raise StoreError(f"cannot be reached: {error.strerror or type(error).__name__}", lasting=False) from None
+
+
+def _validate(options: VaultOptions) -> None:
+    if not options.addr:
+        raise SecretError("vault_addr is not set")
+    # requests would ignore a wrong path for http and name none of ours for https.
+    if options.ca_file and not Path(options.ca_file).exists():
+        raise SecretError(f"vault_ca_file {options.ca_file} does not exist on the controller")
+
+
+def _said(error: Any) -> str:
+    """What Vault itself said, on one line; '' when the answer came from something else."""
+    errors = error.errors if isinstance(error.errors, list) else []
+    return " ".join(" ".join(map(str, errors)).split())[:_SHOWN]
+
+
+def _token_is_bad(error: Any) -> bool:
+    # A policy's refusal is a list ("1 error occurred: * permission denied"). OpenBao refuses an unknown token with the
+    # bare words, Vault adds "invalid token".
+    said = _said(error)
+    return said == "permission denied" or "invalid token" in said
+
+
+def _http_failure(error: Any) -> str:
+    said = _said(error)
+    kind = type(error).__name__
+    if kind == "VaultDown":
+        return "is sealed" if "sealed" in said else "is unavailable (HTTP 503)"
+    known = {
+        "VaultNotInitialized": "is not initialized",
+        "RateLimitExceeded": "refuses more requests for now (HTTP 429)",
+        "BadGateway": "is not reached by the gateway before it (HTTP 502)",
+        "InternalServerError": "failed (HTTP 500)",
+    }
+    return known.get(kind, "answered with an error") + (f": {said}" if said else "")
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The exceptions inside an exception of requests: urllib3 hangs them into ``args`` and ``reason``."""
+    found: list[Any] = [error]
+    for inner in found:
+        if isinstance(inner, BaseException) and len(found) < 32:
+            yield inner
+            found += [*inner.args, getattr(inner, "reason", None), inner.__cause__, inner.__context__]
+
+
+def _tls_reason(error: BaseException) -> str:
+    for inner in _chain(error):
+        if isinstance(inner, ssl.SSLCertVerificationError):
+            return f"the certificate is not trusted ({inner.verify_message}); see vault_ca_file"
+    for inner in _chain(error):
+        if isinstance(inner, ssl.SSLError) and inner.reason:
+            return inner.reason.lower().replace("_", " ")
+    return "unknown reason"
+
+
+def _system_reason(error: BaseException) -> str:
+    for inner in _chain(error):
+        if isinstance(inner, OSError) and inner.strerror:
+            return f": {inner.strerror}"
+    return ""
