@@ -1,0 +1,176 @@
+"""Changes of a gateway that serves: what they cost its clients, and what happens when they go wrong."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import client
+import pytest
+import scenario
+from client import ask, chat
+from hosts import Gateway
+from scenario import Site
+from store import Store
+
+SEARCH = scenario.stored("consumers/search", "current")
+ONLY_GW1 = ("--limit", "gw1")
+
+
+@pytest.fixture
+def load() -> client.Load:
+    return client.Load("gw1", SEARCH, ["gpt-5", "small"])
+
+
+@pytest.fixture
+def unharmed(gw1: Gateway, load: client.Load) -> Iterator[None]:
+    """A failed change: the same process serves the same release, and no client noticed."""
+    before = (gw1.pid(), gw1.release())
+    with load:
+        yield
+    assert load.failures == []
+    assert load.answered > 40
+    assert (gw1.pid(), gw1.release()) == before
+    assert gw1.out("find /etc/openai-gateway -name '.stage*' -o -name '.trash*' -o -name '*.[0-9]'") == ""
+
+
+def test_check_mode_predicts_and_writes_nothing(site: Site, spec: dict[str, Any], gw1: Gateway) -> None:
+    models = {**spec["gateway_models"], "new": {"targets": [{"provider": "b", "model": "qwen3-4b"}]}}
+    before = gw1.snapshot()
+    predicted = site("--check", "--diff", *ONLY_GW1, gateway_models=models)
+    assert predicted.rc == 0, predicted.output
+    assert gw1.snapshot() == before
+    assert "gateway_models.new" in predicted.output
+    applied = site.apply("--diff", *ONLY_GW1, gateway_models=models)
+    assert predicted.recap["gw1"] == applied.recap["gw1"]
+    assert applied.recap["gw1"]["changed"] > 0
+    again = site.apply(*ONLY_GW1, gateway_models=models)
+    assert again.recap["gw1"]["changed"] == 0
+
+
+def test_reload_loses_no_request(site: Site, spec: dict[str, Any], gw1: Gateway, load: client.Load) -> None:
+    pid = gw1.pid()
+    models = spec["gateway_models"]
+    models["new"] = {"targets": [{"provider": "b", "model": "qwen3-4b"}]}
+    models["gpt-5"] = {"targets": [{"provider": "a", "model": "gpt-5-mini"}, {"provider": "b", "model": "qwen3-32b"}]}
+    del models["text-embedding-3-small"]
+    with load:
+        site.apply(*ONLY_GW1, gateway_models=models)
+        assert ask("gw1", SEARCH, chat("new")).status == 200
+        site.apply(*ONLY_GW1)
+        assert ask("gw1", SEARCH, chat("new")).status == 404
+    assert load.failures == []
+    assert load.answered > 100
+    assert load.streamed > 1
+    assert gw1.pid() == pid
+
+
+def test_replacing_the_process_loses_no_request(site: Site, gw1: Gateway, load: client.Load) -> None:
+    before = (gw1.instance(), gw1.pid())
+    with load:
+        site.apply(*ONLY_GW1, gateway_size="medium")
+        assert gw1.instance() != before[0]
+        unit = f"openai-gateway@{gw1.instance()}"
+        assert gw1.out(f"systemctl show --property MemoryMax --value {unit}") == str(2 * 1024**3)
+        assert gw1.pid() != before[1]
+        site.apply(*ONLY_GW1)
+        assert gw1.instance() == before[0]
+    assert load.failures == []
+    assert load.answered > 100
+    assert load.streamed > 1
+
+
+def test_missing_certificate_file(site: Site, spec: dict[str, Any], unharmed: None) -> None:
+    listeners = spec["gateway_listeners"]
+    listeners["public"]["tls"]["certificate"] = "/etc/ssl/none.pem"
+    listeners["public"]["tls"]["private_key"] = "/etc/ssl/none.key"
+    assert "/etc/ssl/none." in site.refused(*ONLY_GW1, gateway_listeners=listeners)
+
+
+def test_key_of_another_certificate(site: Site, spec: dict[str, Any], unharmed: None) -> None:
+    secrets = scenario.DIRECTORY / "secrets"
+    pair = {"certificate": (secrets / "gateway.pem").read_text(), "private_key": (secrets / "gw1.key").read_text()}
+    Store().put("tls/mismatch", **pair)
+    listeners = spec["gateway_listeners"]
+    listeners["public"]["tls"] = {name: f"vault://kv/tls/mismatch#{name}" for name in pair}
+    output = site.refused(*ONLY_GW1, gateway_listeners=listeners)
+    assert "KEY_VALUES_MISMATCH" in output or "do not belong together" in output
+
+
+def test_address_in_use(site: Site, spec: dict[str, Any], gw1: Gateway, unharmed: None) -> None:
+    gw1.out("systemd-run --quiet --unit occupant python3 -m http.server --bind 127.0.0.1 8081")
+    listeners = {**spec["gateway_listeners"], "second": {"address": "127.0.0.1", "port": 8081}}
+    try:
+        gw1.out("for i in $(seq 50); do ss -Hltn sport = 8081 | grep -q . && exit 0; sleep 0.1; done; exit 1")
+        output = site.refused(*ONLY_GW1, gateway_listeners=listeners)
+    finally:
+        gw1.out("systemctl stop occupant")
+    assert "127.0.0.1:8081" in output
+    assert "in use" in output
+
+
+def test_policy_stops_the_run_before_any_host(site: Site, spec: dict[str, Any], unharmed: None) -> None:
+    listeners = {**spec["gateway_listeners"], "plain": {"address": "0.0.0.0", "port": 80}}
+    output = site.refused(gateway_listeners=listeners)
+    assert "gateway_listeners.plain" in output
+    assert "plain_http_outside_loopback" in output
+
+
+def test_second_run_at_the_same_time(site: Site, spec: dict[str, Any], gw1: Gateway, unharmed: None) -> None:
+    gw1.out("systemd-run --quiet --unit other-run flock /etc/openai-gateway/.lock sleep 60")
+    models = {**spec["gateway_models"], "new": {"targets": [{"provider": "b", "model": "qwen3-4b"}]}}
+    try:
+        output = site.refused(*ONLY_GW1, gateway_models=models)
+    finally:
+        gw1.out("systemctl stop other-run")
+    assert "another run is applying to this host" in output
+
+
+def test_rollback(site: Site, spec: dict[str, Any], gw1: Gateway, load: client.Load) -> None:
+    before = gw1.release()
+    models = {**spec["gateway_models"], "new": {"targets": [{"provider": "b", "model": "qwen3-4b"}]}}
+    with load:
+        site.apply(*ONLY_GW1, gateway_models=models)
+        assert gw1.release() != before
+        rolled_back = scenario.play("gatewayops.openai.rollback", *ONLY_GW1)
+    assert rolled_back.rc == 0, rolled_back.output
+    assert gw1.release() == before
+    assert load.failures == []
+    assert ask("gw1", SEARCH, chat("new")).status == 404
+
+
+def test_killed_process_comes_back(gw1: Gateway) -> None:
+    killed = gw1.pid()
+    gw1.out(f"kill -KILL {killed}")
+    end = time.monotonic() + 15
+    while True:
+        try:
+            if ask("gw1", SEARCH, chat("gpt-5")).status == 200:
+                break
+        except OSError:
+            assert time.monotonic() < end, "it does not come back"
+            time.sleep(0.2)
+    assert gw1.pid() != killed
+
+
+def test_killed_run_leaves_the_old_release_and_the_next_one_finishes(
+    site: Site, spec: dict[str, Any], gw1: Gateway, load: client.Load
+) -> None:
+    models = {**spec["gateway_models"], "new": {"targets": [{"provider": "b", "model": "qwen3-4b"}]}}
+    with load:
+        process = scenario.start(scenario.SITE, *ONLY_GW1, variables={"gateway_models": models})
+        watch = "for i in $(seq 200); do ls /etc/openai-gateway/releases/.stage* 2>/dev/null && break; sleep 0.02; done"
+        gw1.out(watch)
+        gw1.run("kill -KILL $(cut -d ' ' -f 1 /etc/openai-gateway/.lock)")
+        process.kill()
+        process.wait()
+        site.apply(*ONLY_GW1, gateway_models=models)
+    assert ask("gw1", SEARCH, chat("new")).status == 200
+    assert load.failures == []
+    assert gw1.out("find /etc/openai-gateway -name '.stage*' -o -name '.trash*'") == ""
+
+
+def test_verify_playbook(site: Site) -> None:
+    verified = scenario.play("gatewayops.openai.verify")
+    assert verified.rc == 0, verified.output

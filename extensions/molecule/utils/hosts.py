@@ -1,0 +1,67 @@
+"""A shell on the test hosts, as root, and what the tests ask a gateway host."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+
+import scenario
+import yaml
+
+_SSH = [
+    *("ssh", "-q", "-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no", "-o", "IdentitiesOnly=yes"),
+    *("-o", "ControlMaster=auto", "-o", "ControlPersist=60s", "-o", f"ControlPath={scenario.DIRECTORY}/ssh-%C"),
+]
+
+
+class Host:
+    """One test host."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        instances = yaml.safe_load((scenario.DIRECTORY / "instance_config.yml").read_text())
+        (found,) = (instance for instance in instances if instance["instance"] == name)
+        user_at = f"{found['user']}@{found['address']}"
+        self._ssh = [*_SSH, "-i", found["identity_file"], "-p", str(found["port"]), user_at]
+
+    def run(self, command: str, *, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a shell command to its end, whatever that is. Secrets go through `stdin`, as `ps` shows commands."""
+        as_root = f"sudo sh -c {shlex.quote(command)}"
+        return subprocess.run([*self._ssh, as_root], input=stdin, text=True, capture_output=True, timeout=120)
+
+    def out(self, command: str, *, stdin: str = "") -> str:
+        """Run a shell command that has to succeed; what it printed, without the last line break."""
+        done = self.run(command, stdin=stdin)
+        assert done.returncode == 0, f"{self.name}: {command}: {done.stderr}{done.stdout}"
+        return done.stdout.rstrip("\n")
+
+
+class Gateway(Host):
+    """A test host with a gateway."""
+
+    def instance(self) -> str:
+        """The one of blue and green that serves, and that starts with the machine."""
+        serving = [name for name in ("blue", "green") if self.is_("active", name)]
+        assert len(serving) == 1, f"{self.name}: serving: {serving}"
+        assert self.is_("enabled", serving[0])
+        return serving[0]
+
+    def is_(self, state: str, instance: str) -> bool:
+        return self.run(f"systemctl is-{state} openai-gateway@{instance}").stdout.strip() == state
+
+    def pid(self) -> str:
+        return self.out(f"systemctl show --property MainPID --value openai-gateway@{self.instance()}")
+
+    def release(self) -> str:
+        """The name of the release that Envoy reads."""
+        return self.out("basename $(readlink -f /etc/openai-gateway/current)")
+
+    def snapshot(self) -> str:
+        """Every file that lasts, and those of the gateway in memory: what a run in check mode must not change.
+
+        Left out is what changes by itself: logs, systemd's own state, and Ansible's directory for temporary files.
+        """
+        own = r"-path /var/log -prune -o -path /var/lib/systemd -prune -o -path '*/.ansible' -prune"
+        times = r"-printf '%p %y %m %U:%G %s %T@ %C@ %l\n'"
+        lasting = f"find / -xdev {own} -o -path /home/ansible -o {times}"
+        return self.out(f"{lasting}; find /run/openai-gateway {times} || true")
