@@ -63,6 +63,7 @@ def main() -> None:
     bao.wait("sys/seal-status", seconds=30)
     if bao.call("GET", "sys/seal-status")["initialized"]:
         bao.call("PUT", "sys/unseal", {"key": json.loads(state.read_text())["unseal_key"]})
+        bao.wait("sys/health", seconds=30)
         return
     made = bao.call("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1})
     result = {"root_token": made["root_token"], "unseal_key": made["keys_base64"][0]}

@@ -3,8 +3,9 @@ api_addr     = "https://vault1:8200"
 cluster_addr = "https://127.0.0.1:8201"
 
 storage "raft" {
-  path    = "/var/lib/openbao"
-  node_id = "vault1"
+  path                   = "/var/lib/openbao"
+  node_id                = "vault1"
+  performance_multiplier = 1 # one node leads at once
 }
 
 listener "tcp" {
