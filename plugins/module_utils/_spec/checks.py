@@ -79,11 +79,6 @@ def _check_provider(provider: Draft, problems: Problems) -> None:
                 f"{provider.path}.base_url[{index}]",
                 f"must have the scheme and path of base_url[{first_index}]; other ones need a provider of their own",
             )
-    kind = provider.get("type")
-    if kind == "azure_openai" and not provider.states("api_version"):
-        problems.add(f"{provider.path}.api_version", "is required for the type azure_openai")
-    elif kind not in (None, "azure_openai") and provider.states("api_version"):
-        problems.add(f"{provider.path}.api_version", f"is not allowed for the type {kind}")
 
 
 def _check_model(model: Draft, providers: Any, problems: Problems) -> None:

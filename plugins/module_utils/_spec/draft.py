@@ -82,7 +82,9 @@ def draft_record(record: Any, raw: object, path: str, problems: Problems, name: 
     for field in missing:
         if field.key not in meant:
             problems.add(f"{prefix}{field.key}", _missing(field.kind))
-    return Draft(record, path, values)
+    draft = Draft(record, path, values)
+    _check_only_with(draft, prefix, problems)
+    return draft
 
 
 def draft_value(kind: Kind, raw: object, path: str, problems: Problems) -> Any:
@@ -192,6 +194,19 @@ def _unknown_keys(record: Any, unread: set[Any], prefix: str, problems: Problems
         meant.add(near)
         problems.add(path, "is not a known key" + (did_you_mean(near) or "; known are " + ", ".join(known)))
     return meant
+
+
+def _check_only_with(draft: Draft, prefix: str, problems: Problems) -> None:
+    """Note the keys that another key's value requires, or does not allow."""
+    for field in fields_of(draft.type):
+        if field.only_with is None:
+            continue
+        other, wanted = field.only_with
+        chosen = draft.get(other)
+        if chosen == wanted and not draft.states(field.attribute):
+            problems.add(f"{prefix}{field.key}", f"is required for the {other} {wanted}")
+        elif chosen not in (None, wanted) and draft.states(field.attribute):
+            problems.add(f"{prefix}{field.key}", f"is not allowed for the {other} {chosen}")
 
 
 def _missing(kind: Kind) -> str:

@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import (
+    CERTIFICATE_PATTERN,
+    KEY_PATTERN,
     Source,
     SourceError,
     parse_source,
@@ -262,6 +264,11 @@ class SourceKind(Scalar):
 
     allow_path: bool
 
+    @property
+    def pattern(self) -> str:
+        """The notation as a regular expression of both Python and ECMAScript."""
+        return CERTIFICATE_PATTERN if self.allow_path else KEY_PATTERN
+
     def convert(self, value: object) -> Source:
         text = plain_text(value)
         if not text:
@@ -328,13 +335,13 @@ class Severities(Kind):
         return "off" if value is False else Choice(SEVERITIES).convert(value)
 
 
-def spec(kind: Kind, doc: str, *, key: str = "", refers_to: str = "") -> dict[str, Any]:
+def spec(kind: Kind, doc: str, *, key: str = "", only_with: tuple[str, str] | None = None) -> dict[str, Any]:
     """Return the metadata of a model's field.
 
-    ``key`` is the key in the spec where it is not the field's name. ``refers_to`` is the variable whose names the
-    value is one of.
+    ``key`` is the key in the spec where it is not the field's name. ``only_with`` is a key of the same dictionary and
+    its value: with that the field is required, and without it not allowed.
     """
-    return {"kind": kind, "doc": doc, "key": key, "refers_to": refers_to}
+    return {"kind": kind, "doc": doc, "key": key, "only_with": only_with}
 
 
 def _what(value: object) -> str:

@@ -138,7 +138,8 @@ class Provider:
         default=None,
         metadata=spec(
             Text(r"^[A-Za-z0-9._-]+$", "a version such as '2024-10-21'", max_length=64),
-            "The version of the API. Required for the type V(azure_openai), not allowed for others.",
+            "The version of the API.",
+            only_with=("type", "azure_openai"),
         ),
     )
 
@@ -147,9 +148,7 @@ class Provider:
 class Target:
     """A provider's deployment of a model, which gets a share of the requests."""
 
-    provider: str = field(
-        metadata=spec(NAME, "The provider, by its name in C(gateway_providers).", refers_to="gateway_providers")
-    )
+    provider: str = field(metadata=spec(NAME, "The provider, by its name in C(gateway_providers)."))
     model: str = field(metadata=spec(MODEL_NAME, "The name of the model (for Azure: of the deployment) there."))
     weight: int = field(
         default=1,
@@ -161,9 +160,7 @@ class Target:
 class Fallback:
     """A target in a list of fallbacks, as it is written in a spec: without a weight. Parsed to a :class:`Target`."""
 
-    provider: str = field(
-        metadata=spec(NAME, "The provider, by its name in C(gateway_providers).", refers_to="gateway_providers")
-    )
+    provider: str = field(metadata=spec(NAME, "The provider, by its name in C(gateway_providers)."))
     model: str = field(metadata=spec(MODEL_NAME, "The name of the model (for Azure: of the deployment) there."))
     becomes: ClassVar[type] = Target
     refused: ClassVar[Mapping[str, str]] = {"weight": "is not allowed in fallbacks, which are tried in their order"}
@@ -242,7 +239,6 @@ class Consumer:
             ListOf(MODEL_PATTERN, minimum=1, empty="allows no model; list the models that the consumer may use"),
             "The models that the consumer may use, by their names in C(gateway_models). "
             "An asterisk stands for any characters.",
-            refers_to="gateway_models",
         )
     )
     limits: Limits = field(default=Limits(), metadata=spec(Record(Limits), "How much the consumer may use."))

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Union
+from typing import Any, Union
 
 VAULT_FORM = "vault://MOUNT/PATH#FIELD[?version=N]"
 ENV_FORM = "env://NAME"
@@ -22,9 +23,18 @@ FILE_FORM = "file:///PATH[#JSON_KEY]"
 SCHEMES = ("vault", "env", "file")
 UNSUPPORTED_SCHEMES = ("aws-sm",)
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+# Regular expressions of both Python and ECMAScript: the parser and the JSON schema use the same ones.
+_WORD = r"[^\s\x00-\x1f\x7f#?]+"
+_SEGMENT = r"(?!\.{1,2}[/#])[^\s\x00-\x1f\x7f/#?]+"
+_PATH = r"(?:/(?!\.{1,2}(?:[/#]|$))[^/#\x00-\x1f\x7f]+)+"
+_VAULT = rf"vault://({_SEGMENT}(?:/{_SEGMENT})+)#({_WORD})(?:\?version=([1-9][0-9]{{0,8}}))?"
+_ENV = r"env://([A-Za-z_][A-Za-z0-9_]*)"
+_FILE = rf"file://({_PATH})(?:#({_WORD}))?"
 _PEM = "-----BEGIN "
+KEY_PATTERN = rf"^(?:{_VAULT}|{_ENV}|{_FILE}|(?![A-Za-z][A-Za-z0-9+.-]*://)[!-~]+)$"
+CERTIFICATE_PATTERN = rf"^(?:(?:{_VAULT}|{_ENV}|{_FILE}|{_PATH})$|{_PEM})"
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 class SourceError(ValueError):
@@ -80,16 +90,20 @@ def parse_source(text: str, *, allow_path: bool) -> Source:
     """
     match = _SCHEME.match(text)
     if match is not None:
-        return _reference(match.group(1), text[match.end() :])
+        return _reference(match.group(1), text)
     if not allow_path:
-        return _literal_key(text)
+        if not _matches(r"[!-~]+", text):
+            raise SourceError("a literal key must be printable ASCII without spaces or line breaks")
+        return Literal(text)
     if text.startswith(_PEM):
         return Literal(text)
-    if text.startswith("/"):
-        return HostPath(_absolute_path(text))
-    raise SourceError(
-        f"must be a reference ({VAULT_FORM}, {ENV_FORM} or {FILE_FORM}), an absolute path on the host, or PEM text"
-    )
+    if not text.startswith("/"):
+        raise SourceError(
+            f"must be a reference ({VAULT_FORM}, {ENV_FORM} or {FILE_FORM}), an absolute path on the host, or PEM text"
+        )
+    if not _matches(_PATH, text):
+        raise SourceError("a path must be absolute, printable and without '#', '.', '..' and '//'")
+    return HostPath(text)
 
 
 def source_text(source: Source) -> str:
@@ -101,15 +115,14 @@ def source_text(source: Source) -> str:
     return "(literal)"
 
 
-def _reference(scheme: str, rest: str) -> Reference:
+def _reference(scheme: str, text: str) -> Reference:
     if scheme == "vault":
-        return _vault(rest)
+        location, field_name, version = _parts(_VAULT, text, f"a vault reference is written {VAULT_FORM}")
+        return Reference(scheme, location, field_name, int(version) if version else None)
     if scheme == "env":
-        if not _ENV_NAME.match(rest):
-            raise SourceError(f"an env reference is written {ENV_FORM}")
-        return Reference("env", rest)
+        return Reference(scheme, *_parts(_ENV, text, f"an env reference is written {ENV_FORM}"))
     if scheme == "file":
-        return _file(rest)
+        return Reference(scheme, *_parts(_FILE, text, f"a file reference is written {FILE_FORM}"))
     if scheme in UNSUPPORTED_SCHEMES:
         raise SourceError(f"{scheme}:// is not supported yet")
     message = "unknown kind of reference; known: " + ", ".join(known + "://" for known in SCHEMES)
@@ -117,47 +130,13 @@ def _reference(scheme: str, rest: str) -> Reference:
     raise SourceError(message + (f"; did you mean '{close[0]}://'?" if close else ""))
 
 
-def _vault(rest: str) -> Reference:
-    wrong = SourceError(f"a vault reference is written {VAULT_FORM}")
-    location, hash_mark, tail = rest.partition("#")
-    field_name, question, query = tail.partition("?")
-    segments = location.split("/")
-    if not hash_mark or len(segments) < 2 or not _clean_segments(segments) or "?" in location:
-        raise wrong
-    if not field_name or not _clean(field_name) or "#" in field_name:
-        raise wrong
-    if not question:
-        return Reference("vault", location, field_name)
-    version = re.match(r"version=([1-9][0-9]{0,8})\Z", query)
-    if version is None:
-        raise wrong
-    return Reference("vault", location, field_name, int(version.group(1)))
+def _parts(pattern: str, text: str, problem: str) -> Sequence[Any]:
+    match = _matches(pattern, text)
+    if match is None:
+        raise SourceError(problem)
+    return match.groups()
 
 
-def _file(rest: str) -> Reference:
-    path, hash_mark, key = rest.partition("#")
-    if not path.startswith("/") or (hash_mark and not _clean(key)) or "#" in key:
-        raise SourceError(f"a file reference is written {FILE_FORM}")
-    return Reference("file", _absolute_path(path), key if hash_mark else None)
-
-
-def _literal_key(text: str) -> Literal:
-    if not _clean(text) or not text.isascii():
-        raise SourceError("a literal key must be printable ASCII without spaces or line breaks")
-    return Literal(text)
-
-
-def _absolute_path(path: str) -> str:
-    segments = path[1:].split("/")
-    if not path.isprintable() or any(segment in ("", ".", "..") for segment in segments):
-        raise SourceError("a path must be absolute, printable and without '.', '..' and '//'")
-    return path
-
-
-def _clean_segments(segments: list[str]) -> bool:
-    return all(_clean(segment) and segment not in (".", "..") for segment in segments)
-
-
-def _clean(text: str) -> bool:
-    """Say whether ``text`` is non-empty, printable and free of spaces."""
-    return bool(text) and text.isprintable() and " " not in text
+def _matches(pattern: str, text: str) -> re.Match[str] | None:
+    """Match all of ``text``, which holds no invisible characters."""
+    return re.fullmatch(pattern, text) if text.isprintable() else None

@@ -35,7 +35,7 @@ class SpecField:
     doc: str
     default: Any
     required: bool
-    refers_to: str
+    only_with: tuple[str, str] | None
 
 
 @cache
@@ -54,7 +54,7 @@ def fields_of(record: Hashable) -> tuple[SpecField, ...]:
                 doc=item.metadata["doc"],
                 default=None if required else item.default,
                 required=required,
-                refers_to=item.metadata["refers_to"],
+                only_with=item.metadata["only_with"],
             )
         )
     return tuple(table)

@@ -9,16 +9,18 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import KindError, Scalar, plain_text, show
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _FORM = "must be a URL such as 'https://api.openai.com/v1'"
-_URL = re.compile(
-    r"(?P<scheme>https?)://"
-    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)"
-    r"(:(?P<port>[0-9]{1,5}))?"
-    r"(?P<path>(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*)/?\Z"
+# Of both Python and ECMAScript. The groups: scheme, host, port, path.
+URL_PATTERN = (
+    r"^(https?)://"
+    r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?)"
+    r"(?::([0-9]{1,5}))?"
+    r"((?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*)/?$"
 )
 
 
@@ -51,6 +53,8 @@ class BaseUrl:
 class Url(Scalar):
     """An absolute http or https URL without credentials, query and fragment."""
 
+    pattern: ClassVar[str] = URL_PATTERN
+
     def convert(self, value: object) -> BaseUrl:
         text = plain_text(value)
         rest = text.partition("://")[2]
@@ -59,20 +63,19 @@ class Url(Scalar):
             raise KindError("must not hold credentials; write the key as api_key")
         if "?" in text or "#" in text:
             raise KindError("must not have a query or a fragment")
-        match = _URL.match(text)
-        if match is None or len(text) > 2048:
+        match = re.match(self.pattern, text)
+        if match is None or text.endswith("\n") or len(text) > 2048:
             raise KindError(f"{show(text)} {_FORM}")
-        host = match.group("host").lower()
+        scheme, host, digits, path = match.groups()
+        host = host.lower()
         if host.startswith("["):
             try:
                 host = str(ipaddress.IPv6Address(host[1:-1]))
             except ValueError:
                 raise KindError(f"{show(text)} {_FORM}") from None
-        scheme = match.group("scheme")
-        port = int(match.group("port") or _DEFAULT_PORTS[scheme])
+        port = int(digits or _DEFAULT_PORTS[scheme])
         if not 1 <= port <= 65535:
             raise KindError(f"has the port {port}, which is not between 1 and 65535")
-        path = match.group("path")
         if any(segment in (".", "..") for segment in path.split("/")):
             raise KindError("must not have '.' or '..' in its path")
         return BaseUrl(scheme, host, port, path)

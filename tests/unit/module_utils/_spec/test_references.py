@@ -49,7 +49,7 @@ def test_sources_of_certificates(text: str, expected: Source) -> None:
 VAULT = "a vault reference is written vault://MOUNT/PATH#FIELD[?version=N]"
 ENV = "an env reference is written env://NAME"
 FILE = "a file reference is written file:///PATH[#JSON_KEY]"
-PATH = "a path must be absolute, printable and without '.', '..' and '//'"
+PATH = "a path must be absolute, printable and without '#', '.', '..' and '//'"
 LITERAL = "a literal key must be printable ASCII without spaces or line breaks"
 KNOWN = "unknown kind of reference; known: vault://, env://, file://"
 CERTIFICATE = (
@@ -82,8 +82,9 @@ CERTIFICATE = (
         ("file://run/key", FILE),
         ("file:///run/key#", FILE),
         ("file:///run/key#a#b", FILE),
-        ("file:///run/../key", PATH),
-        ("file:///", PATH),
+        ("file:///run/../key", FILE),
+        ("file:///", FILE),
+        ("file:///run/key/..", FILE),
         ("aws-sm://prod/azure#key", "aws-sm:// is not supported yet"),
         ("vaul://kv/a#b", KNOWN + "; did you mean 'vault://'?"),
         ("VAULT://kv/a#b", KNOWN + "; did you mean 'vault://'?"),
