@@ -53,7 +53,9 @@ def decode_files(text: str) -> tuple[BundleFile, ...]:
             for path, (mode, content) in table.items()
         ]
     except (AttributeError, TypeError, ValueError, zlib.error) as error:
-        raise ReleaseError("the bundle cannot be read: it was damaged on its way, or another version made it") from error
+        raise ReleaseError(
+            "the bundle cannot be read: it was damaged on its way, or another version made it"
+        ) from error
     for file in files:
         _refuse_escape(file.path)
     return tuple(sorted(files, key=lambda file: file.path))

@@ -1,0 +1,271 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Clusters: one for each provider, with its credential, and one for each model, with its targets and fallbacks."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.deployments import Deployments
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import provider_file
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Model, Provider, Spec, Target
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import BaseUrl
+
+# Envoy's own breakers (1024 requests and 3 retries for a whole cluster) would refuse before a provider does.
+_BREAKERS = {
+    "thresholds": [
+        {"max_connections": 100000, "max_pending_requests": 100000, "max_requests": 100000, "max_retries": 100000}
+    ]
+}
+_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_UPSTREAM_CODEC = xds.extension(
+    "envoy.filters.http.upstream_codec", "extensions.filters.http.upstream_codec.v3.UpstreamCodec"
+)
+# Servers in Python close a kept connection after 5 seconds (uvicorn's default), which would lose the request that is
+# on its way then; public providers keep them for minutes, and a new TLS connection is dear.
+_IDLE = {"http": "4s", "https": "60s"}
+
+
+def compile_provider_clusters(spec: Spec, host: Host) -> dict[str, xds.Config]:
+    """Return the cluster of each provider, by the provider's name."""
+    return {provider.name: _provider_cluster(provider, host) for provider in spec.providers}
+
+
+def compile_model_clusters(spec: Spec, deployments: Deployments) -> dict[str, xds.Config]:
+    """Return the cluster of each model, by the model's name."""
+    return {model.name: _model_cluster(model, deployments) for model in spec.models}
+
+
+def _named(kind: str, name: str, content: xds.Config) -> xds.Config:
+    """Return a cluster whose name says what is in it, while its statistics stay those of the thing it is for."""
+    # A dot in a cluster's name would cut the name short in Prometheus' labels.
+    stat_name = re.sub(r"[^A-Za-z0-9_-]", "_", f"{kind}_{name}")
+    return xds.typed(
+        "config.cluster.v3.Cluster", name=xds.content_name(kind, name, content), alt_stat_name=stat_name, **content
+    )
+
+
+def _http_options(http_filters: list[xds.Config], idle: str | None = None, **extra: Any) -> xds.Config:
+    options: xds.Config = {"explicit_http_config": {"http_protocol_options": {}}, **extra}
+    options["http_filters"] = [*http_filters, _UPSTREAM_CODEC]
+    if idle is not None:
+        options["common_http_protocol_options"] = {"idle_timeout": idle}
+    return {_HTTP_OPTIONS: xds.typed("extensions.upstreams.http.v3.HttpProtocolOptions", **options)}
+
+
+# ---- providers
+
+
+def _provider_cluster(provider: Provider, host: Host) -> xds.Config:
+    urls = provider.base_urls
+    content: xds.Config = {
+        "connect_timeout": "5s",
+        "circuit_breakers": _BREAKERS,
+        # Answers differ much in length, so the number of open requests says more than turns.
+        "lb_policy": "LEAST_REQUEST",
+        # A provider can be silent for minutes while it thinks: keep NAT from forgetting the connection.
+        "upstream_connection_options": {"tcp_keepalive": {"keepalive_time": 60, "keepalive_interval": 30}},
+        "typed_extension_protocol_options": _http_options(_credential(provider, host), _IDLE[urls[0].scheme]),
+        **_discovery(urls),
+    }
+    if urls[0].scheme == "https":
+        content.update(_verified_tls(urls, host))
+    if len(urls) > 1:
+        content["outlier_detection"] = _outliers(max_ejection_percent=50)
+    endpoints = [_endpoint(url, with_tls_match=len(urls) > 1 and url.scheme == "https") for url in urls]
+    cluster = _named(
+        "provider", provider.name, {**content, "load_assignment": {"endpoints": [{"lb_endpoints": endpoints}]}}
+    )
+    cluster["load_assignment"] = {"cluster_name": cluster["name"], **cluster["load_assignment"]}
+    return cluster
+
+
+def _credential(provider: Provider, host: Host) -> list[xds.Config]:
+    """Return the filter that adds the provider's key; without a readable key it refuses the request."""
+    if provider.api_key is None:
+        return []
+    file = provider_file(provider)
+    azure = provider.type == "azure_openai"
+    placement: xds.Config = {"header": "api-key"} if azure else {"header_value_prefix": "Bearer "}
+    generic = xds.extension(
+        "envoy.http.injected_credentials.generic",
+        "extensions.http.injected_credentials.generic.v3.Generic",
+        credential={"name": file.removesuffix(".json"), "sds_config": xds.secret_source(host, file)},
+        **placement,
+    )
+    return [
+        xds.extension(
+            "credential",
+            "extensions.filters.http.credential_injector.v3.CredentialInjector",
+            overwrite=True,
+            credential=generic,
+        )
+    ]
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _discovery(urls: tuple[BaseUrl, ...]) -> xds.Config:
+    if all(_is_ip(url.host) for url in urls):
+        return {"type": "STATIC"}
+    # A big provider's name stands for ever changing addresses of one service; a name of one's own may well stand
+    # for several machines, each of which has its share.
+    logical = len(urls) == 1 and urls[0].scheme == "https"
+    dns = xds.extension(
+        "envoy.clusters.dns",
+        "extensions.clusters.dns.v3.DnsCluster",
+        all_addresses_in_single_endpoint=logical,
+        dns_lookup_family="V4_PREFERRED",
+        respect_dns_ttl=True,
+    )
+    return {"cluster_type": dns}
+
+
+def _endpoint(url: BaseUrl, *, with_tls_match: bool) -> xds.Config:
+    endpoint: xds.Config = {
+        "endpoint": {
+            "address": {"socket_address": {"address": url.host, "port_value": url.port}},
+            # What becomes the Host header.
+            "hostname": url.authority,
+        }
+    }
+    if with_tls_match:
+        endpoint["metadata"] = {"filter_metadata": {"envoy.transport_socket_match": {"host": url.host}}}
+    return endpoint
+
+
+def _verified_tls(urls: tuple[BaseUrl, ...], host: Host) -> xds.Config:
+    """Return TLS to each URL's host: its name is asked for and found in a certificate that the system's CAs signed."""
+    if len(urls) == 1:
+        return {"transport_socket": _tls_to(urls[0], host)}
+    names = sorted({url.host: url for url in urls}.items())
+    return {
+        "transport_socket_matches": [
+            {"name": name, "match": {"host": name}, "transport_socket": _tls_to(url, host)} for name, url in names
+        ]
+    }
+
+
+def _tls_to(url: BaseUrl, host: Host) -> xds.Config:
+    is_ip = _is_ip(url.host)
+    context: xds.Config = {
+        "common_tls_context": {
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+            "validation_context": {
+                "trusted_ca": {"filename": host.ca_file},
+                "match_typed_subject_alt_names": [
+                    {"san_type": "IP_ADDRESS" if is_ip else "DNS", "matcher": {"exact": url.host}}
+                ],
+            },
+        }
+    }
+    if not is_ip:
+        context["sni"] = url.host
+    return xds.extension(
+        "envoy.transport_sockets.tls", "extensions.transport_sockets.tls.v3.UpstreamTlsContext", **context
+    )
+
+
+def _outliers(*, max_ejection_percent: int) -> xds.Config:
+    """Return when an endpoint is left alone for a while: after five failures in a row, for 15 seconds and more."""
+    return {
+        "consecutive_5xx": 5,
+        "interval": "5s",
+        "base_ejection_time": "15s",
+        "max_ejection_time": "60s",
+        "max_ejection_percent": max_ejection_percent,
+        "enforcing_success_rate": 0,
+    }
+
+
+# ---- models
+
+
+def _model_cluster(model: Model, deployments: Deployments) -> xds.Config:
+    ranks = [[target for target in model.targets if target.weight > 0], *([fallback] for fallback in model.fallbacks)]
+    several = sum(map(len, ranks)) > 1
+    extra: xds.Config = {}
+    content: xds.Config = {
+        "type": "STATIC",
+        "lb_policy": "ROUND_ROBIN",
+        "connect_timeout": "1s",
+        "circuit_breakers": _BREAKERS,
+    }
+    if several:
+        # Where there is nobody else to ask, leaving a provider alone would only hide its own answer.
+        content["outlier_detection"] = _outliers(max_ejection_percent=100)
+        # With everybody failing, ask them all rather than nobody.
+        content["common_lb_config"] = {"healthy_panic_threshold": {"value": 1}}
+        extra["outlier_detection"] = {"error_matcher": _is_failure()}
+    content["typed_extension_protocol_options"] = _http_options([_pick_deployment()], **extra)
+    endpoints = [
+        {"priority": rank, "lb_endpoints": [_target(model, target, rank, deployments) for target in _merged(targets)]}
+        for rank, targets in enumerate(ranks)
+    ]
+    # Without this factor the next rank would get requests as soon as one of several targets is left alone.
+    policy = {"overprovisioning_factor": 100000}
+    cluster = _named("model", model.name, {**content, "load_assignment": {"endpoints": endpoints, "policy": policy}})
+    cluster["load_assignment"] = {"cluster_name": cluster["name"], **cluster["load_assignment"]}
+    return cluster
+
+
+def _merged(targets: list[Target]) -> list[Target]:
+    """Return the targets with the weights of equal ones added up: two endpoints of one address are not allowed."""
+    weights: dict[tuple[str, str], int] = {}
+    for target in targets:
+        key = (target.provider, target.model)
+        weights[key] = weights.get(key, 0) + target.weight
+    return [Target(provider, name, weight) for (provider, name), weight in weights.items()]
+
+
+def _target(model: Model, target: Target, rank: int, deployments: Deployments) -> xds.Config:
+    deployment = deployments.of(model, target)
+    described = {"deployment": deployment.name, "provider": deployment.provider, "model": deployment.model}
+    return {
+        "load_balancing_weight": max(1, target.weight),
+        "metadata": {"filter_metadata": {xds.METADATA: described}},
+        "endpoint": {
+            "address": {
+                "envoy_internal_address": {
+                    "server_listener_name": xds.EGRESS,
+                    "endpoint_id": f"{rank}:{deployment.provider}/{deployment.model}",
+                }
+            }
+        },
+    }
+
+
+def _pick_deployment() -> xds.Config:
+    """Return the filter that, on each attempt, tells the egress listener which deployment was picked."""
+    return xds.extension(
+        "deployment",
+        "extensions.filters.http.header_mutation.v3.HeaderMutation",
+        mutations={
+            "request_mutations": [
+                {
+                    "append": {
+                        "header": {"key": xds.DEPLOYMENT, "value": f"%UPSTREAM_METADATA({xds.METADATA}:deployment)%"},
+                        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+                    }
+                }
+            ]
+        },
+    )
+
+
+def _is_failure() -> xds.Config:
+    """Return what counts as a failure of a target; a 429 would not, by itself."""
+    status = {"name": ":status", "string_match": {"safe_regex": {"regex": "429|5.."}}}
+    return {"http_response_headers_match": {"headers": [status]}}

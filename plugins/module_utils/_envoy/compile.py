@@ -1,0 +1,58 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Compile a spec into the files that Envoy reads. Pure: the same spec and host give the same bytes."""
+
+from __future__ import annotations
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files import BundleFile
+from ansible_collections.gatewayops.openai.plugins.module_utils._canonical import canonical_json, digest
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import filters, routes, xds
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.access import access_of
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.bootstrap import compile_bootstrap
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.clusters import (
+    compile_model_clusters,
+    compile_provider_clusters,
+)
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.deployments import Deployments
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.limits import compile_limits
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.listeners import (
+    compile_host_certificates,
+    compile_listeners,
+)
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import INSTANCES, Host
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
+
+FOLDER = "envoy/"
+
+
+def compile_envoy(spec: Spec, host: Host) -> tuple[BundleFile, ...]:
+    """Return the bootstraps and the xDS files, sorted by path."""
+    files = {f"bootstrap-{instance}.json": compile_bootstrap(spec, host, instance) for instance in INSTANCES}
+    resources = compile_resources(spec, host)
+    version = digest(canonical_json(resources))[:16]
+    files.update({name: {"version_info": version, "resources": found} for name, found in resources.items()})
+    return tuple(BundleFile(FOLDER + name, canonical_json(content)) for name, content in sorted(files.items()))
+
+
+def compile_resources(spec: Spec, host: Host) -> dict[str, list[xds.Config]]:
+    """Return the resources of each xDS file, by its name."""
+    access = access_of(spec)
+    providers = compile_provider_clusters(spec, host)
+    deployments = Deployments(spec, _names(providers))
+    models = compile_model_clusters(spec, deployments)
+    files = {
+        "lds.json": compile_listeners(spec, host),
+        "cds.json": [*providers.values(), *models.values()],
+        routes.GATEWAY_FILE: [routes.compile_gateway_routes(spec, access, _names(models))],
+        routes.EGRESS_FILE: [routes.compile_egress_routes(deployments)],
+        filters.REQUEST_FILE: [filters.compile_request_filter(access)],
+        filters.LIMITS_FILE: [compile_limits(spec, host)],
+    }
+    files.update({name: [certificate] for name, certificate in compile_host_certificates(spec).items()})
+    return files
+
+
+def _names(clusters: dict[str, xds.Config]) -> dict[str, str]:
+    return {name: cluster["name"] for name, cluster in clusters.items()}

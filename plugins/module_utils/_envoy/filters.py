@@ -1,0 +1,75 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The filters of the gateway listener, in the order in which a request meets them."""
+
+from __future__ import annotations
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import lua, xds
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.access import Access
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import CONSUMERS_FILE
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
+
+HEALTH_PATH = "/healthz"
+REQUEST_FILE = "ecds-request.json"
+LIMITS_FILE = "ecds-limits.json"
+
+_LUA = "extensions.filters.http.lua.v3.Lua"
+
+
+def compile_gateway_filters(host: Host) -> list[xds.Config]:
+    """Return the filter chain of the gateway listener.
+
+    Who is asking, for which model, may they, within their limits. What changes with consumers has files of its own,
+    so that the listener stays as it is: a changed listener drains its connections.
+    """
+    return [
+        xds.extension(
+            "envoy.filters.http.health_check",
+            "extensions.filters.http.health_check.v3.HealthCheck",
+            pass_through_mode=False,
+            headers=[{"name": ":path", "string_match": {"exact": HEALTH_PATH}}],
+        ),
+        _discovered(
+            xds.CONSUMER_KEYS,
+            "extensions.filters.http.api_key_auth.v3.ApiKeyAuth",
+            xds.secret_source(host, CONSUMERS_FILE),
+        ),
+        _discovered(xds.READ_MODEL, _LUA, xds.release_source(host, REQUEST_FILE)),
+        # Without rules of its own: the routes have them.
+        xds.extension(xds.ACCESS_LIST, "extensions.filters.http.rbac.v3.RBAC"),
+        _discovered(
+            xds.REQUEST_LIMITS,
+            "extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+            xds.release_source(host, LIMITS_FILE),
+        ),
+        _router(),
+    ]
+
+
+def compile_egress_filters() -> list[xds.Config]:
+    """Return the filter chain of the egress listener."""
+    rename = {"inline_string": lua.rename_model_script()}
+    return [xds.extension(xds.RENAME_MODEL, _LUA, default_source_code=rename), _router()]
+
+
+def compile_request_filter(access: Access) -> xds.Config:
+    """Return the filter that reads the model and knows the access groups, as an ECDS resource."""
+    script = {"inline_string": lua.read_model_script(access.members)}
+    return discovered_resource(xds.extension(xds.READ_MODEL, _LUA, default_source_code=script))
+
+
+def discovered_resource(config: xds.Config) -> xds.Config:
+    """Return a named filter as an ECDS resource."""
+    return {"@type": xds.type_url("config.core.v3.TypedExtensionConfig"), **config}
+
+
+def _discovered(name: str, type_name: str, source: xds.Config) -> xds.Config:
+    return {"name": name, "config_discovery": {"config_source": source, "type_urls": [xds.type_url(type_name)]}}
+
+
+def _router() -> xds.Config:
+    return xds.extension(
+        "envoy.filters.http.router", "extensions.filters.http.router.v3.Router", suppress_envoy_headers=True
+    )

@@ -1,0 +1,161 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Listeners: those that clients connect to, and the internal one that every attempt passes on its way out."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import Any
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.filters import (
+    compile_egress_filters,
+    compile_gateway_filters,
+)
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.logs import compile_access_log
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.replies import (
+    compile_egress_replies,
+    compile_gateway_replies,
+)
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.routes import (
+    EGRESS_FILE,
+    GATEWAY,
+    GATEWAY_FILE,
+)
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import (
+    is_on_host,
+    listener_file,
+    tls_certificate,
+)
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Listener, Spec, Tls
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import HostPath
+
+# Kept connections without a request are closed after this: shorter than the time a replaced process is given to drain.
+CONNECTION_IDLE_SECONDS = 75
+
+_TLS_VERSIONS = {"1.0": "TLSv1_0", "1.1": "TLSv1_1", "1.2": "TLSv1_2", "1.3": "TLSv1_3"}
+
+
+def compile_listeners(spec: Spec, host: Host) -> list[xds.Config]:
+    """Return the listeners of a gateway; those of clients differ in address and certificate only."""
+    manager = _gateway_manager(host)
+    return [_listener(listener, host, manager) for listener in spec.listeners] + [_egress(host)]
+
+
+def compile_host_certificates(spec: Spec) -> dict[str, xds.Config]:
+    """Return the SDS resources of certificates that are files on the host, by the name of their file."""
+    found = {}
+    for listener in spec.listeners:
+        if listener.tls is not None and is_on_host(listener.tls):
+            found[f"sds-{listener_file(listener.name)}"] = _host_certificate(listener.name, listener.tls)
+    return found
+
+
+def _listener(listener: Listener, host: Host, manager: xds.Config) -> xds.Config:
+    chain: xds.Config = {"filters": [manager]}
+    if listener.tls is not None:
+        chain["transport_socket"] = _tls(listener.name, listener.tls, host)
+        chain["transport_socket_connect_timeout"] = "10s"
+    return xds.typed(
+        "config.listener.v3.Listener",
+        name=f"listener:{listener.name}",
+        stat_prefix=listener.name,
+        address={"socket_address": {"address": listener.address, "port_value": listener.port}},
+        per_connection_buffer_limit_bytes=xds.MAX_BODY_BYTES,
+        filter_chains=[chain],
+    )
+
+
+def _egress(host: Host) -> xds.Config:
+    manager = _manager(
+        xds.EGRESS,
+        host,
+        EGRESS_FILE,
+        generate_request_id=False,
+        stream_idle_timeout="0s",
+        local_reply_config=compile_egress_replies(),
+        http_filters=compile_egress_filters(),
+    )
+    return xds.typed(
+        "config.listener.v3.Listener",
+        name=xds.EGRESS,
+        internal_listener={},
+        # A renamed model may make a body a little longer.
+        per_connection_buffer_limit_bytes=xds.MAX_BODY_BYTES + 64 * 1024,
+        filter_chains=[{"filters": [manager]}],
+    )
+
+
+def _gateway_manager(host: Host) -> xds.Config:
+    return _manager(
+        GATEWAY,
+        host,
+        GATEWAY_FILE,
+        server_name="openai-gateway",
+        use_remote_address=True,
+        # One spelling of a path for everybody who looks at it.
+        normalize_path=True,
+        merge_slashes=True,
+        path_with_escaped_slashes_action="REJECT_REQUEST",
+        common_http_protocol_options={
+            "idle_timeout": f"{CONNECTION_IDLE_SECONDS}s",
+            "headers_with_underscores_action": "DROP_HEADER",
+        },
+        request_headers_timeout="10s",
+        request_timeout="120s",
+        # For what has no route, and so no timeouts of its own.
+        stream_idle_timeout="600s",
+        always_set_request_id_in_response=True,
+        early_header_mutation_extensions=[_strip_internal_headers()],
+        local_reply_config=compile_gateway_replies(),
+        access_log=compile_access_log(host),
+        http_filters=compile_gateway_filters(host),
+    )
+
+
+def _manager(name: str, host: Host, routes_file: str, **fields: Any) -> xds.Config:
+    return xds.extension(
+        "envoy.filters.network.http_connection_manager",
+        "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix=name,
+        rds={"route_config_name": name, "config_source": xds.release_source(host, routes_file)},
+        **fields,
+    )
+
+
+def _strip_internal_headers() -> xds.Config:
+    """Return the removal of the headers that only the gateway and Envoy may set, before anything reads them."""
+    prefixes = (xds.HEADER_PREFIX, "x-envoy-")
+    return xds.extension(
+        "envoy.http.early_header_mutation.header_mutation",
+        "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+        mutations=[{"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in prefixes],
+    )
+
+
+def _tls(name: str, tls: Tls, host: Host) -> xds.Config:
+    file = listener_file(name)
+    source = xds.release_source(host, f"sds-{file}") if is_on_host(tls) else xds.secret_source(host, file)
+    return xds.extension(
+        "envoy.transport_sockets.tls",
+        "extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        common_tls_context={
+            "tls_params": {"tls_minimum_protocol_version": _TLS_VERSIONS[tls.min_version]},
+            "alpn_protocols": ["h2", "http/1.1"],
+            "tls_certificate_sds_secret_configs": [{"name": file.removesuffix(".json"), "sds_config": source}],
+        },
+    )
+
+
+def _host_certificate(name: str, tls: Tls) -> xds.Config:
+    certificate, private_key = tls.certificate, tls.private_key
+    assert isinstance(certificate, HostPath)
+    assert isinstance(private_key, HostPath)
+    folder = posixpath.dirname(certificate.path)
+    # Files in one folder are replaced together, by a rename or by a link; elsewhere each is watched by itself.
+    together = {"watched_directory": {"path": folder}} if folder == posixpath.dirname(private_key.path) else {}
+    resource_name = listener_file(name).removesuffix(".json")
+    return tls_certificate(resource_name, {"filename": certificate.path}, {"filename": private_key.path}, **together)

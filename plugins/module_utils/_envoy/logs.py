@@ -1,0 +1,74 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is written down about each request: the access log and the counters. Neither ever holds a key."""
+
+from __future__ import annotations
+
+import posixpath
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
+
+ACCESS_LOG = "access.log"
+
+# One counter for each consumer, model, provider and status that occur together; what is beyond is not counted.
+_MOST_COUNTERS = 100000
+
+
+def compile_access_log(host: Host) -> list[xds.Config]:
+    """Return the access loggers of the gateway listener."""
+    return [
+        {
+            **xds.extension(
+                "envoy.access_loggers.file",
+                "extensions.access_loggers.file.v3.FileAccessLog",
+                path=posixpath.join(host.log_dir, ACCESS_LOG),
+                log_format={"json_format": _fields()},
+            ),
+            # The load balancer's questions are nobody's usage.
+            "filter": {"not_health_check_filter": {}},
+        },
+        {
+            **xds.extension(
+                "envoy.access_loggers.stats",
+                "extensions.access_loggers.stats.v3.Config",
+                stats_scope={"prefix": "llm", "max_counters": _MOST_COUNTERS},
+                counters=[{"stat": {"name": "requests", "tags": _tags()}, "value_fixed": 1}],
+            ),
+            "filter": {"not_health_check_filter": {}},
+        },
+    ]
+
+
+def _fields() -> dict[str, str]:
+    return {
+        "time": "%START_TIME%",
+        "request_id": "%REQ(X-REQUEST-ID)%",
+        "consumer": f"%REQ({xds.CONSUMER})%",
+        "model": f"%REQ({xds.MODEL})%",
+        "provider": f"%UPSTREAM_METADATA({xds.METADATA}:provider)%",
+        "upstream_model": f"%UPSTREAM_METADATA({xds.METADATA}:model)%",
+        "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+        "status": "%RESPONSE_CODE%",
+        "details": "%RESPONSE_CODE_DETAILS%",
+        "flags": "%RESPONSE_FLAGS%",
+        "duration_ms": "%DURATION%",
+        "first_byte_ms": "%RESPONSE_DURATION%",
+        "bytes_received": "%BYTES_RECEIVED%",
+        "bytes_sent": "%BYTES_SENT%",
+        "method": "%REQ(:METHOD)%",
+        # Without the query: some clients put keys there.
+        "path": "%PATH(NQ)%",
+    }
+
+
+def _tags() -> list[dict[str, str]]:
+    """Return the labels of a request. The model is the route's: what clients make up must not become a time series."""
+    return [
+        {"name": "consumer", "value_format": f"%REQ({xds.CONSUMER})%"},
+        {"name": "model", "value_format": f"%METADATA(ROUTE:{xds.METADATA}:model)%"},
+        {"name": "provider", "value_format": f"%UPSTREAM_METADATA({xds.METADATA}:provider)%"},
+        {"name": "code", "value_format": "%RESPONSE_CODE%"},
+    ]

@@ -1,0 +1,43 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The Lua scripts: real files beside this one, with the tables that the compiler generates put before them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._errors import CompileError
+
+_HERE = Path(__file__).parent
+_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _.-/:")
+
+
+def lua_string(text: str) -> str:
+    """Return a Lua string literal with the UTF-8 bytes of ``text``: nothing in it can end the literal."""
+    return '"' + "".join(chr(b) if b in _PLAIN else f"\\{b:03d}" for b in text.encode("utf-8")) + '"'
+
+
+def read_model_script(access: Iterable[tuple[str, str]]) -> str:
+    """Return the script that reads the model; ``access`` is pairs of a consumer and the name of its access group.
+
+    One string that is split when the script loads, since Lua has a limit of constants in a function.
+    """
+    lines = "".join(f"{consumer}\t{group}\n" for consumer, group in access)
+    return f"local ACCESS = {lua_string(lines)}\n{_source('locate.lua')}\n{_source('read_model.lua')}"
+
+
+def rename_model_script() -> str:
+    """Return the script that renames the model in a body."""
+    return f"{_source('locate.lua')}\n{_source('rename_model.lua')}"
+
+
+@cache
+def _source(name: str) -> str:
+    try:
+        return (_HERE / name).read_text(encoding="utf-8")
+    except OSError as error:
+        raise CompileError(f"the script {name} is missing from the collection; install it again") from error

@@ -1,0 +1,63 @@
+-- Who may ask for what, and what is asked for: sets x-gw-access (which models the consumer may use) and
+-- x-gw-model (the model in the body). Routes and access lists are keyed by these two headers.
+-- The compiler puts before this file: ACCESS, a text of lines "consumer TAB access", and locate.lua.
+local GROUPS = {}
+for consumer, access in string.gmatch(ACCESS, "([^\t\n]+)\t([^\t\n]+)\n") do GROUPS[consumer] = access end
+
+-- The requests that carry a model in a JSON body. Everything else of the API manages an account of a provider,
+-- which is nobody's business here.
+local ENDPOINTS = {
+  ["/v1/audio/speech"] = true,
+  ["/v1/chat/completions"] = true,
+  ["/v1/completions"] = true,
+  ["/v1/embeddings"] = true,
+  ["/v1/images/generations"] = true,
+  ["/v1/moderations"] = true,
+  ["/v1/rerank"] = true,
+  ["/v1/responses"] = true,
+}
+local LONGEST_NAME = 256
+
+local function read_model(text)
+  local first, last = locate(text)
+  if not first then return nil, last end
+  local model = sub(text, first, last)
+  -- The one escape that is common and harmless: PHP writes "/" as "\/".
+  if find(model, "\\/", 1, true) then model = string.gsub(model, "\\/", "/") end
+  if find(model, "\\", 1, true) then return nil, "'model' must be written without escapes." end
+  -- It becomes the value of a header.
+  if #model == 0 or #model > LONGEST_NAME or find(model, "[^\33-\126]") then
+    return nil, "'model' must be 1 to 256 printable ASCII characters without spaces."
+  end
+  return model
+end
+
+local function is_json(headers)
+  local kind = headers:get("content-type")
+  local encoding = headers:get("content-encoding")
+  return (not kind or find(lower(kind), "^application/json%s*$") or find(lower(kind), "^application/json%s*;"))
+    and (not encoding or lower(encoding) == "identity")
+end
+
+local function refuse(handle, status, message)
+  handle:respond({ [":status"] = status }, message)
+end
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local consumer = headers:get("x-gw-consumer")
+  local access = consumer and GROUPS[consumer]
+  if not access then return refuse(handle, "403", "This API key is not allowed to use this gateway.") end
+  headers:replace("x-gw-access", access)
+  local path = string.match(headers:get(":path"), "^[^?#]*")
+  headers:replace(":path", path)
+  if headers:get(":method") == "POST" and ENDPOINTS[path] then
+    if not is_json(headers) then return refuse(handle, "400", "The request body must be plain application/json.") end
+    local body = handle:body()
+    if not body then return refuse(handle, "400", "The request body must be a JSON object.") end
+    local model, why = read_model(body:getBytes(0, body:length()))
+    if not model then return refuse(handle, "400", why) end
+    headers:replace("x-gw-model", model)
+  end
+  handle:clearRouteCache()
+end

@@ -1,0 +1,91 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The answers that Envoy gives by itself, in the shape of OpenAI's errors, which every client library understands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
+
+_INVALID = "invalid_request_error"
+
+
+def compile_gateway_replies() -> xds.Config:
+    """Return how the gateway listener words its errors. The first mapper that fits is used."""
+    return {
+        "mappers": [
+            _mapper(_status(401), "Incorrect API key provided.", _INVALID, code="invalid_api_key"),
+            _mapper(
+                _all(_status(403), _has_header(xds.MODEL)),
+                f"This API key is not allowed to use the model '%REQ({xds.MODEL})%'.",
+                _INVALID,
+                param="model",
+                code="model_not_allowed",
+            ),
+            _mapper(_status(403), "%LOCAL_REPLY_BODY%", _INVALID, code="no_access"),
+            _mapper(
+                _all(_status(404), _has_header(xds.MODEL)),
+                f"The model '%REQ({xds.MODEL})%' does not exist.",
+                _INVALID,
+                param="model",
+                code="model_not_found",
+            ),
+            _mapper(_status(404), "Invalid URL (%REQ(:METHOD)% %PATH(NQ)%).", _INVALID, code="unknown_url"),
+            _mapper(_status(400), "%LOCAL_REPLY_BODY%", _INVALID, code="invalid_request"),
+            _mapper(
+                _status(413),
+                f"The request body is larger than {xds.MAX_BODY_BYTES // 1024**2} MiB.",
+                _INVALID,
+                code="request_too_large",
+            ),
+            _mapper(
+                _status(429),
+                f"Rate limit reached for '%REQ({xds.CONSUMER})%' on requests per minute. Please try again later.",
+                "requests",
+                code="rate_limit_exceeded",
+            ),
+            _mapper(_status(504), "The model did not answer in time.", "server_error", code="timeout"),
+            _mapper(_status(503), "The model is not available now.", "server_error", code="unavailable"),
+            _mapper(_status(500, "GE"), "The gateway failed.", "server_error", code="internal_error"),
+            _mapper(_status(400, "GE"), "%LOCAL_REPLY_BODY%", _INVALID, code="invalid_request"),
+        ]
+    }
+
+
+def compile_egress_replies() -> xds.Config:
+    """Return how the egress listener words its errors. They are failures of a provider: a fallback may still serve.
+
+    A 401 of its own is a credential that could not be read, a 404 a deployment that is not there.
+    """
+    unavailable = "The model's provider could not be reached."
+    timeout = "The model's provider did not answer in time."
+    return {
+        "mappers": [
+            _mapper(_status(504), timeout, "server_error", code="timeout"),
+            _mapper(_status(400, "GE"), unavailable, "server_error", code="unavailable", status_code=503),
+        ]
+    }
+
+
+def _mapper(
+    filter_: xds.Config, message: str, kind: str, *, code: str, param: str | None = None, **extra: Any
+) -> xds.Config:
+    error = {"message": message, "type": kind, "param": param, "code": code}
+    return {"filter": filter_, "body_format_override": {"json_format": {"error": error}}, **extra}
+
+
+def _status(value: int, op: str = "EQ") -> xds.Config:
+    # The key of a runtime override is mandatory; nothing sets it.
+    runtime = {"default_value": value, "runtime_key": "gw.none"}
+    return {"status_code_filter": {"comparison": {"op": op, "value": runtime}}}
+
+
+def _has_header(name: str) -> xds.Config:
+    return {"header_filter": {"header": {"name": name, "present_match": True}}}
+
+
+def _all(*filters: xds.Config) -> xds.Config:
+    return {"and_filter": {"filters": list(filters)}}

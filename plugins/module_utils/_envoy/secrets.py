@@ -1,0 +1,170 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The files that hold secrets. They are no part of a release: values are filled in at the last moment.
+
+Each is an xDS answer in the host's secrets directory, whose name is as stable as the thing it belongs to: a new value
+changes the file and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Callable
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._canonical import canonical_json
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
+from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Consumer, Provider, Spec, Tls
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import (
+    HostPath,
+    Literal,
+    Reference,
+    Source,
+    source_text,
+)
+
+CONSUMERS_FILE = "consumers.json"
+
+Values = Mapping[Source, str]
+
+
+@dataclass(frozen=True)
+class SecretFile:
+    """A file with secrets, before they are known. ``references`` is what :meth:`render` needs values of."""
+
+    name: str
+    references: tuple[Source, ...]
+    content: Callable[[Values], xds.Config] = field(repr=False, compare=False)
+
+    def render(self, values: Values) -> str:
+        """Return the file as JSON text.
+
+        Raises :class:`SecretError`, which names the reference and never a value, when a value is missing or cannot
+        be what it should be.
+        """
+        return canonical_json({"resources": [self.content(values)]}).decode("utf-8")
+
+
+def provider_file(provider: Provider) -> str:
+    """Return the name of the file with a provider's key."""
+    return f"provider-{provider.name}.json"
+
+
+def listener_file(name: str) -> str:
+    """Return the name of the file with a listener's certificate, be it in the release or among the secrets."""
+    return f"listener-{name}.json"
+
+
+def is_on_host(tls: Tls) -> bool:
+    """Say whether certificate and key are files of the host, so that the release needs no secret for them."""
+    return isinstance(tls.certificate, HostPath) and isinstance(tls.private_key, HostPath)
+
+
+def compile_secrets(spec: Spec) -> tuple[SecretFile, ...]:
+    """Return the secret files that a gateway of ``spec`` reads, sorted by name."""
+    files = [_consumers(spec.consumers)]
+    files.extend(_provider(provider) for provider in spec.providers if provider.api_key is not None)
+    files.extend(
+        _listener(listener.name, listener.tls)
+        for listener in spec.listeners
+        if listener.tls is not None and not is_on_host(listener.tls)
+    )
+    return tuple(sorted(files, key=lambda file: file.name))
+
+
+def tls_certificate(name: str, certificate: xds.Config, private_key: xds.Config, **extra: xds.Config) -> xds.Config:
+    """Return the SDS resource of a listener's certificate."""
+    return xds.typed(
+        "extensions.transport_sockets.tls.v3.Secret",
+        name=name,
+        tls_certificate={"certificate_chain": certificate, "private_key": private_key, **extra},
+    )
+
+
+def consumer_keys(credentials: list[xds.Config]) -> xds.Config:
+    """Return the ECDS resource of the filter that knows consumers by their keys."""
+    return xds.extension(
+        xds.CONSUMER_KEYS,
+        "extensions.filters.http.api_key_auth.v3.ApiKeyAuth",
+        # The filter takes "Bearer " off; Azure's clients send the other header.
+        key_sources=[{"header": "authorization"}, {"header": "api-key"}],
+        forwarding={"header": xds.CONSUMER, "hide_credentials": True},
+        credentials=credentials,
+    )
+
+
+def _references(sources: list[Source]) -> tuple[Source, ...]:
+    return tuple(dict.fromkeys(source for source in sources if isinstance(source, Reference)))
+
+
+def _consumers(consumers: tuple[Consumer, ...]) -> SecretFile:
+    def content(values: Values) -> xds.Config:
+        owners: dict[str, tuple[str, Source]] = {}
+        for consumer in consumers:
+            for source in consumer.api_keys:
+                key = _key(source, values)
+                owner, where = owners.setdefault(key, (consumer.name, source))
+                if owner != consumer.name:
+                    raise SecretError(
+                        f"the consumers {owner} and {consumer.name} have the same key "
+                        f"({source_text(where)} and {source_text(source)}), so requests could not be told apart"
+                    )
+        named = {"@type": xds.type_url("config.core.v3.TypedExtensionConfig")}
+        return {**named, **consumer_keys([{"key": key, "client": owner} for key, (owner, _where) in owners.items()])}
+
+    sources = [source for consumer in consumers for source in consumer.api_keys]
+    return SecretFile(CONSUMERS_FILE, _references(sources), content)
+
+
+def _provider(provider: Provider) -> SecretFile:
+    source = provider.api_key
+    assert source is not None
+    file = provider_file(provider)
+
+    def content(values: Values) -> xds.Config:
+        return xds.typed(
+            "extensions.transport_sockets.tls.v3.Secret",
+            name=file.removesuffix(".json"),
+            generic_secret={"secret": {"inline_string": _key(source, values)}},
+        )
+
+    return SecretFile(file, _references([source]), content)
+
+
+def _listener(name: str, tls: Tls) -> SecretFile:
+    file = listener_file(name)
+
+    def content(values: Values) -> xds.Config:
+        certificate, private_key = _pem(tls.certificate, values), _pem(tls.private_key, values)
+        return tls_certificate(file.removesuffix(".json"), certificate, private_key)
+
+    return SecretFile(file, _references([tls.certificate, tls.private_key]), content)
+
+
+def _value(source: Source, values: Values) -> str:
+    if isinstance(source, Literal):
+        return source.value
+    try:
+        return values[source]
+    except KeyError:
+        raise SecretError(f"{source_text(source)} has not been resolved") from None
+
+
+def _key(source: Source, values: Values) -> str:
+    """Return a key as it goes into a header; the line break that files tend to end with is no part of it."""
+    key = _value(source, values).strip()
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise SecretError(f"{source_text(source)} is not a key: it must be one word of printable ASCII characters")
+    return key
+
+
+def _pem(source: Source, values: Values) -> xds.Config:
+    if isinstance(source, HostPath):
+        return {"filename": source.path}
+    text = _value(source, values)
+    if "-----BEGIN " not in text:
+        raise SecretError(f"{source_text(source)} is not PEM text")
+    return {"inline_string": text}

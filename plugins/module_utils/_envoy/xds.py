@@ -1,0 +1,99 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The few shapes that all of Envoy's configuration is made of, and the names that its parts know each other by."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import Any
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._canonical import canonical_json, digest
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
+
+Config = dict[str, Any]
+
+# Headers between the parts of the gateway. Whatever a client sends under this prefix is removed before anything else.
+HEADER_PREFIX = "x-gw-"
+CONSUMER = "x-gw-consumer"
+ACCESS = "x-gw-access"
+MODEL = "x-gw-model"
+DEPLOYMENT = "x-gw-deployment"
+
+# The namespace of metadata on routes and endpoints.
+METADATA = "gw"
+
+# Names of filters: those with a file of their own (ECDS), and those that routes configure.
+CONSUMER_KEYS = "consumer_keys"
+READ_MODEL = "read_model"
+REQUEST_LIMITS = "request_limits"
+ACCESS_LIST = "access_list"
+RENAME_MODEL = "rename_model"
+
+EGRESS = "egress"
+
+# A body is held in memory until its model is read, and longer so that it can be sent to a fallback: 10 MiB.
+MAX_BODY_BYTES = 10 * 1024 * 1024
+
+_TYPES = "type.googleapis.com/"
+
+
+def typed(type_name: str, /, **fields: Any) -> Config:
+    """Return a protobuf Any of the message ``envoy.<type_name>``."""
+    return {"@type": type_url(type_name), **fields}
+
+
+def type_url(type_name: str) -> str:
+    """Return the type URL of the message ``envoy.<type_name>``."""
+    return f"{_TYPES}envoy.{type_name}"
+
+
+def extension(name: str, type_name: str, /, **fields: Any) -> Config:
+    """Return a named extension with its typed configuration."""
+    return {"name": name, "typed_config": typed(type_name, **fields)}
+
+
+def release_source(host: Host, name: str) -> Config:
+    """Return the source of an xDS file in the active release; a rename of the ``current`` link makes Envoy read it."""
+    return {
+        "path_config_source": {
+            "path": posixpath.join(host.current, "envoy", name),
+            "watched_directory": {"path": host.config_dir},
+        },
+        "resource_api_version": "V3",
+    }
+
+
+def secret_source(host: Host, name: str) -> Config:
+    """Return the source of a file in the secrets directory; a rename onto its path makes Envoy read it."""
+    return {
+        "path_config_source": {"path": posixpath.join(host.secrets_dir, name)},
+        "resource_api_version": "V3",
+    }
+
+
+def content_name(kind: str, name: str, content: Config) -> str:
+    """Return ``<kind>:<name>@<hash of the content>``.
+
+    A release that changes a thing gives it another name, so that old and new can be there at the same time.
+    """
+    return f"{kind}:{name}@{digest(canonical_json(content))[:12]}"
+
+
+def exact_map(input_header: str, actions: dict[str, Config], on_no_match: Config | None = None) -> Config:
+    """Return a matcher that looks the value of a request header up in a map: as quick with thousands as with two."""
+    matcher: Config = {
+        "matcher_tree": {
+            "input": extension(input_header, "type.matcher.v3.HttpRequestHeaderMatchInput", header_name=input_header),
+            "exact_match_map": {"map": {value: {"action": action} for value, action in sorted(actions.items())}},
+        }
+    }
+    if on_no_match is not None:
+        matcher["on_no_match"] = on_no_match
+    return matcher
+
+
+def seconds(value: float) -> str:
+    """Return a protobuf Duration of ``value`` seconds, to the millisecond."""
+    return f"{round(value * 1000) / 1000:g}s" if value < 1e6 else f"{round(value)}s"
