@@ -33,8 +33,10 @@ class Outcome:
 
 def environment_for(leg: Leg) -> dict[str, str]:
     folder = CACHE / leg.environment.folder
+    # What make tells a make below it is not for the makes that tests start.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     return {
-        **os.environ,
+        **inherited,
         # Molecule and ansible-lint call their companions by name.
         "PATH": "%s:%s:/usr/sbin:/sbin" % (folder / "bin", os.environ["PATH"]),
         "NO_COLOR": "1",

@@ -11,12 +11,15 @@ The interpreter that runs this script is the one the environment is made of.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,28 +100,40 @@ def make(*, venv: Path, lock: Path) -> None:
     subprocess.run([*pip, "--quiet", "check"], check=True)
 
 
+@contextlib.contextmanager
+def alone(venv: Path) -> Iterator[None]:
+    """Two checks that start at the same time want the same environment: one makes it, the other waits."""
+    with venv.with_name(venv.name + ".making").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        yield
+
+
+def make_unless_ready(*, venv: Path, lock: Path) -> None:
+    # The path is in it because scripts in an environment name their interpreter: a moved one is a broken one.
+    pins = [line for line in lock.read_text().splitlines() if not line.lstrip().startswith("#")]
+    stamp = hashlib.sha256("\n".join([sys.version, str(venv), *pins]).encode()).hexdigest()
+    ready = venv / ".ready"
+    if ready.exists() and ready.read_text() == stamp:
+        return
+    print("Making %s from %s (Python %s) ..." % (venv.name, lock.name, VERSION), flush=True)
+    began = time.monotonic()
+    make(venv=venv, lock=lock)
+    ready.write_text(stamp)
+    print("Made %s in %.0f s." % (venv.name, time.monotonic() - began), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="?", default="dev", choices=["dev", "demo", "core216", "target"])
     parser.add_argument("--path", type=Path, help="where the environment goes")
     options = parser.parse_args()
 
-    lock = lock_for(options.name)
     venv = options.path or CACHE / ("venv" if options.name == "dev" else "venv-" + options.name)
-    venv = venv.absolute()
     link_checkout()
-    # The path is in it because scripts in an environment name their interpreter: a moved one is a broken one.
-    pins = [line for line in lock.read_text().splitlines() if not line.lstrip().startswith("#")]
-    stamp = hashlib.sha256("\n".join([sys.version, str(venv), *pins]).encode()).hexdigest()
-    ready = venv / ".ready"
-    if not (ready.exists() and ready.read_text() == stamp):
-        print("Making %s from %s (Python %s) ..." % (venv.name, lock.name, VERSION), flush=True)
-        began = time.monotonic()
-        make(venv=venv, lock=lock)
-        ready.write_text(stamp)
-        print("Made %s in %.0f s." % (venv.name, time.monotonic() - began), flush=True)
-    if options.name == "target":
-        lend_module_utils(venv=venv)
+    with alone(venv):
+        make_unless_ready(venv=venv.absolute(), lock=lock_for(options.name))
+        if options.name == "target":
+            lend_module_utils(venv=venv)
 
 
 if __name__ == "__main__":
