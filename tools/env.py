@@ -1,9 +1,9 @@
 """Make the project's Python environment from a lock file, or reuse it while the lock is unchanged.
 
-    python3 tools/env.py          .cache/venv       everything that tests need, for this python3
-    python3 tools/env.py demo                 .cache/venv-demo  what `make demo` needs, and no more
-    python3 tools/env.py core216            .cache/venv-core216
-    python3 tools/env.py --path DIR   another place, for instance for another interpreter
+    python3 tools/env.py               .cache/venv       everything that tests need, for this python3
+    python3 tools/env.py demo          .cache/venv-demo  what `make demo` needs, and no more
+    python3 tools/env.py core216       .cache/venv-core216
+    python3 tools/env.py --path DIR    another place, for instance for another interpreter
 
 The interpreter that runs this script is the one the environment is made of.
 """

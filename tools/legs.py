@@ -93,6 +93,7 @@ def pytest_leg(kind: str, environment: Environment, *arguments: str) -> Leg:
 
 def lint(environment: Environment) -> Leg:
     yaml = tracked("*.yml", "*.yaml")
+    docs = ["--plugin-docs", "--skip-rstcheck", "--validate-collection-refs=self"]
     return Leg(
         kind="lint",
         environment=environment,
@@ -102,6 +103,7 @@ def lint(environment: Environment) -> Leg:
             environment.run("yamllint", "--strict", *yaml),
             environment.run("ansible-lint", "--offline", "--strict"),
             environment.run("antsibull-changelog", "lint"),
+            environment.run("antsibull-docs", "lint-collection-docs", *docs, "."),
         ),
     )
 
