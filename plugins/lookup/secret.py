@@ -7,7 +7,8 @@ DOCUMENTATION = r"""
 name: secret
 short_description: Value of a secret reference
 version_added: 0.1.0
-author: Contributors to the gatewayops.openai project
+author:
+  - GatewayOps maintainers (@gatewayops)
 description:
   - Resolves a reference to a secret on the controller, the way the roles of this collection do.
   - Roles and the M(gatewayops.openai.gateway) action take references as they are and resolve them at the last moment.

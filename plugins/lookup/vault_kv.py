@@ -7,7 +7,8 @@ DOCUMENTATION = r"""
 name: vault_kv
 short_description: Secret of a key-value engine of Vault or OpenBao
 version_added: 0.1.0
-author: Contributors to the gatewayops.openai project
+author:
+  - GatewayOps maintainers (@gatewayops)
 description:
   - Reads a secret of a key-value engine, version 2 or 1, on the controller.
 options:

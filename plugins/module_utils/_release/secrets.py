@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import secrets
 import stat
@@ -38,6 +39,18 @@ _MOUNTINFO = Path("/proc/self/mountinfo")
 
 Owner = Optional[tuple[int, int]]
 Document = dict[str, Any]
+
+
+def owner_of(user: str) -> Owner:
+    """What ``deliver`` takes as the owner for a user of this host; None for the one who runs this.
+
+    Raises ReleaseError when there is no such user.
+    """
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        raise ReleaseError(f"there is no user {user} on this host") from None
+    return None if entry.pw_uid == os.geteuid() else (entry.pw_uid, entry.pw_gid)
 
 
 def require_tmpfs(directory: str) -> None:

@@ -123,11 +123,15 @@ class VaultBackend:
         return {secret: self._answer(state, secret) for secret in wanted}
 
     def _unknown(self, state: Mapping[str, Any], wanted: Iterable[Secret]) -> list[Secret]:
-        unknown = [secret for secret in wanted if secret.key not in state.get("secrets", {})]
+        """Those that have to be asked for. Raises SecretError when the store failed for good or not long ago."""
+        unknown = _missing(state, wanted)
         failure = state.get("failure")
         if unknown and failure and (failure["until"] is None or time.time() < failure["until"]):
-            raise SecretError(f"{self.store} {failure['text']}")
+            raise self._failed(failure)
         return unknown
+
+    def _failed(self, failure: Mapping[str, Any]) -> SecretError:
+        return SecretError(f"{self.store} {failure['text']}")
 
     def _answer(self, state: Mapping[str, Any], secret: Secret) -> Mapping[str, Any] | SecretError:
         known: Mapping[str, Any] = state["secrets"][secret.key]
@@ -156,7 +160,8 @@ class VaultBackend:
                 until = None if failure.lasting else time.time() + _RETRY_AFTER
                 state["failure"] = {"text": str(failure), "until": until}
             self._cache.publish(self._name, state)
-            self._unknown(state, wanted)
+            if state["failure"] and _missing(state, wanted):
+                raise self._failed(state["failure"])
             return state
 
 
@@ -269,6 +274,10 @@ class _Reader:
         if data.get("type") not in ("kv", "generic"):
             raise SecretError(f"has no key-value engine at {data.get('path')}: it is of type {data.get('type')}")
         return Place(str(data["path"]), int((data.get("options") or {}).get("version") or 1))
+
+
+def _missing(state: Mapping[str, Any], secrets: Iterable[Secret]) -> list[Secret]:
+    return [secret for secret in secrets if secret.key not in state.get("secrets", {})]
 
 
 def _method(options: VaultOptions) -> AuthMethod:

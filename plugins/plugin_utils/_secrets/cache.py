@@ -59,7 +59,7 @@ class RunCache:
         try:
             sealed = (self._directory / name).read_bytes()
             content = self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], name.encode())
-        except (FileNotFoundError, InvalidTag, ValueError):
+        except (OSError, InvalidTag, ValueError):
             return {}
         value: dict[str, Any] = json.loads(content)
         return value

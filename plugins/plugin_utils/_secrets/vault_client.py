@@ -46,7 +46,7 @@ class MissingError(Exception):
 
 
 class RejectedError(Exception):
-    """The request makes no sense to the store, or the login is wrong (400). The text is what the store said."""
+    """The request makes no sense to the store, or the login is wrong (400, 401). The text is what the store said."""
 
 
 class VaultClient:
@@ -94,7 +94,7 @@ class VaultClient:
             if "namespace not found" in _said(error):
                 raise StoreError(f"has no namespace {self._options.namespace!r}", lasting=True) from None
             raise MissingError(error.json if isinstance(error.json, dict) else {}) from None
-        except exceptions.InvalidRequest as error:
+        except (exceptions.InvalidRequest, exceptions.Unauthorized) as error:
             raise RejectedError(_said(error)) from None
         except exceptions.VaultError as error:
             raise StoreError(_http_failure(error), lasting=False) from None
