@@ -70,13 +70,15 @@ def run_checks(endpoint: Endpoint, key: str, expected: Expectation) -> tuple[Che
     return tuple(_run(name, check, client, key, expected) for name, check in CHECKS)
 
 
-def failure(checks: Sequence[Check], where: str) -> str | None:
-    """One line for each failed check below a line that counts them, or None when none failed."""
+def report(checks: Sequence[Check], where: str) -> dict[str, Any]:
+    """The result of a task; a failure has a message with one line for each failed check."""
+    result = {"changed": False, "url": where, "checks": [check.as_dict() for check in checks]}
     failed = [check for check in checks if not check.ok]
-    if not failed:
-        return None
-    lines = ["%d of %d checks of %s failed:" % (len(failed), len(checks), where)]
-    return "\n".join(lines + [f"  {check.name}: {check.reason}" for check in failed])
+    if failed:
+        head = f"{len(failed)} of {len(checks)} checks of {where} failed:"
+        lines = [f"  {check.name}: {check.reason}" for check in failed]
+        result.update(failed=True, msg="\n".join([head, *lines]))
+    return result
 
 
 def _run(name: str, check: _Question, client: Client, key: str, expected: Expectation) -> Check:

@@ -13,7 +13,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._errors import V
 from ansible_collections.gatewayops.openai.plugins.module_utils._verify.checks import (
     Check,
     Expectation,
-    failure,
+    report,
     run_checks,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._verify.client import Endpoint
@@ -121,7 +121,11 @@ def test_a_right_gateway_passes_every_check(gateway: Gateway) -> None:
         "unknown model",
     ]
     assert all(check.ok and not check.skipped and check.reason == "" and check.seconds >= 0 for check in checks)
-    assert failure(checks, gateway.url) is None
+    assert report(checks, gateway.url) == {
+        "changed": False,
+        "url": gateway.url,
+        "checks": [check.as_dict() for check in checks],
+    }
 
 
 def test_what_the_spec_does_not_have_is_skipped_and_says_why(gateway: Gateway) -> None:
@@ -198,10 +202,11 @@ def test_nobody_listens() -> None:
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
         checks = run_checks(Endpoint(url), KEY, EXPECTED)
     assert {check.reason for check in checks} == {f"{url}: Connection refused"}
-    message = failure(checks, url)
-    assert message is not None
-    assert message.splitlines()[:2] == [f"8 of 8 checks of {url} failed:", f"  healthy: {url}: Connection refused"]
-    assert len(message.splitlines()) == 9
+    result = report(checks, url)
+    lines = result["msg"].splitlines()
+    assert result["failed"]
+    assert lines[:2] == [f"8 of 8 checks of {url} failed:", f"  healthy: {url}: Connection refused"]
+    assert len(lines) == 9
 
 
 def test_it_connects_to_the_address_and_names_the_url(gateway: Gateway) -> None:

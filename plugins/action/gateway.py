@@ -1,0 +1,81 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files import encode_files
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host, host_to_options
+from ansible_collections.gatewayops.openai.plugins.module_utils._plan.diff import (
+    ResourceChange,
+    diff_resources,
+    render_diff,
+    summarize,
+)
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import GatewayAction
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._compile import Compiled, compile_gateway
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._host_options import HOST_OPTIONS
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._provenance import (
+    applied_by,
+    collection_version,
+    inventory_commit,
+)
+
+
+class ActionModule(GatewayAction):
+    """Compile here, resolve secrets at the last moment, and let the host do the least that is needed."""
+
+    OPTIONS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        **HOST_OPTIONS,
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    }
+
+    def act(self) -> dict[str, Any]:
+        options = self.options()
+        host = self.host(options)
+        if options["state"] == "absent":
+            return self.call("gateway_release", {"state": "absent", "host": host_to_options(host)})
+        compiled = compile_gateway(self.raw_spec, host)
+        arguments = self._arguments(compiled, host)
+        answer = self.call("gateway_release", arguments)
+        changes: Sequence[ResourceChange] = ()
+        if "resources" in answer:
+            changes = diff_resources(answer["resources"], compiled.resources)
+        if answer.get("needs_bundle"):
+            answer = self.call("gateway_release", {**arguments, "bundle": encode_files(compiled.bundle.files)})
+        return self._result(answer, compiled, changes)
+
+    def _arguments(self, compiled: Compiled, host: Host) -> dict[str, Any]:
+        return {
+            "state": "active",
+            "host": host_to_options(host),
+            "digest": compiled.bundle.digest,
+            "secrets": compiled.resolve(self.session()),
+            "keep": compiled.spec.release_keep,
+            "meta": {
+                "spec_digest": compiled.spec_digest,
+                "inventory_commit": inventory_commit(self.variables.get("inventory_dir")),
+                "collection_version": collection_version(),
+                "applied_by": applied_by(),
+            },
+        }
+
+    def _result(self, answer: dict[str, Any], compiled: Compiled, changes: Sequence[ResourceChange]) -> dict[str, Any]:
+        answer.pop("resources", None)
+        answer.pop("needs_bundle", None)
+        result = {**answer, "changes": [change.as_dict() for change in changes], "plan": summarize(changes)}
+        result["warnings"] = [*answer.get("warnings", ()), *(str(finding) for finding in compiled.findings)]
+        if self._task.diff and not answer.get("failed"):
+            result["diff"] = {"prepared": _shown(changes, answer)}
+        return result
+
+
+def _shown(changes: Sequence[ResourceChange], answer: Mapping[str, Any]) -> str:
+    """What `--diff` shows: the resources, and that secrets changed, but of a secret only its name."""
+    secrets = "".join(f"  ~ secret {name}: (not shown)\n" for name in answer.get("secrets_changed", ()))
+    if not answer.get("changed"):
+        return ""
+    return secrets + render_diff(changes)

@@ -1,0 +1,118 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._errors import VerifyError
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.access import allowed_models
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Consumer, Listener, Spec
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Literal, Reference
+from ansible_collections.gatewayops.openai.plugins.module_utils._verify.checks import Expectation, report, run_checks
+from ansible_collections.gatewayops.openai.plugins.module_utils._verify.client import Endpoint
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import GatewayAction
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._compile import parse_and_check
+
+_OWN = ("from", "consumer", "url", "chat_model", "embedding_model", "ca_file", "validate_certs", "timeout")
+
+
+class ActionModule(GatewayAction):
+    """Work out from the spec what a client should see, and ask: from here, or from the host itself."""
+
+    OPTIONS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "from": {"type": "str", "choices": ["controller", "host"], "default": "controller"},
+        "consumer": {"type": "str"},
+        "url": {"type": "str"},
+        "chat_model": {"type": "str"},
+        "embedding_model": {"type": "str"},
+        "ca_file": {"type": "str"},
+        "validate_certs": {"type": "bool", "default": True},
+        "timeout": {"type": "float", "default": 60.0},
+    }
+    VARIABLES: ClassVar[Mapping[str, str]] = {name: f"gateway_verify_{name}" for name in _OWN}
+
+    def act(self) -> dict[str, Any]:
+        options = self.options()
+        spec, _findings = parse_and_check(self.raw_spec)
+        consumer = _consumer(spec, options["consumer"])
+        expected = _expectation(spec, consumer, options)
+        endpoint = self._endpoint(spec.listeners[0], options)
+        key = self._key(consumer)
+        if options["from"] == "host":
+            return self.call("gateway_verify", {**asdict(endpoint), **asdict(expected), "key": key})
+        return report(run_checks(endpoint, key, expected), endpoint.url)
+
+    def _key(self, consumer: Consumer) -> str:
+        source = consumer.api_keys[0]
+        if isinstance(source, Literal):
+            return source.value
+        if isinstance(source, Reference):
+            return self.session().resolve([source])[source]
+        raise VerifyError(f"gateway_consumers.{consumer.name}: its key cannot be read from here")
+
+    def _endpoint(self, listener: Listener, options: Mapping[str, Any]) -> Endpoint:
+        url, address = options["url"], None
+        if url is None:
+            address = self._address(listener, options["from"])
+            # A certificate names the host, so that is what an HTTPS listener is asked as, wherever it is reached.
+            host = address if listener.tls is None else str(self.variables.get("inventory_hostname"))
+            scheme = "http" if listener.tls is None else "https"
+            url = f"{scheme}://{_bracketed(host)}:{listener.port}"
+        return Endpoint(
+            url=url,
+            address=address,
+            ca_file=options["ca_file"],
+            validate_certs=options["validate_certs"],
+            timeout=options["timeout"],
+        )
+
+    def _address(self, listener: Listener, side: str) -> str:
+        """Where to connect to from that side."""
+        address = ipaddress.ip_address(listener.address)
+        here = side == "host" or self.is_local
+        if address.is_loopback and not here:
+            raise VerifyError(
+                f"gateway_listeners.{listener.name} is on {address}, which only the host itself reaches: "
+                "set gateway_verify_from to host, or gateway_verify_url to where the controller reaches it"
+            )
+        if not address.is_unspecified:
+            return str(address)
+        if here:
+            return "127.0.0.1" if address.version == 4 else "::1"
+        return str(self.variables.get("ansible_host") or self.variables.get("inventory_hostname"))
+
+
+def _consumer(spec: Spec, name: str | None) -> Consumer:
+    for consumer in spec.consumers:
+        if name is None or consumer.name == name:
+            return consumer
+    if name is None:
+        raise VerifyError("gateway_consumers is empty: there is no key to ask with")
+    names = ", ".join(consumer.name for consumer in spec.consumers)
+    raise VerifyError(f"gateway_verify_consumer: there is no consumer {name!r} (there are: {names or 'none'})")
+
+
+def _expectation(spec: Spec, consumer: Consumer, options: Mapping[str, Any]) -> Expectation:
+    allowed = allowed_models(spec, consumer)
+    chat = [name for name in allowed if not _looks_like_embeddings(name)]
+    embeddings = [name for name in allowed if _looks_like_embeddings(name)]
+    forbidden = sorted({model.name for model in spec.models}.difference(allowed))
+    return Expectation(
+        models=allowed,
+        chat_model=options["chat_model"] or next(iter(chat), None),
+        embedding_model=options["embedding_model"] or next(iter(embeddings), None),
+        forbidden_model=next(iter(forbidden), None),
+    )
+
+
+def _looks_like_embeddings(model: str) -> bool:
+    return "embed" in model.lower()
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

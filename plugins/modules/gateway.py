@@ -1,0 +1,131 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: gateway
+short_description: Have a gateway as its specification says
+version_added: 0.1.0
+description:
+  - Compiles the specification on the controller, and lets the host change what differs from it.
+  - A specification that is wrong, or that breaks a policy, stops before the host is touched, with everything that is
+    wrong in one message.
+  - Secrets are resolved on the controller at the last moment, and go to the memory of the host.
+  - A host that is right already takes one round trip.
+  - A change that Envoy does not accept is taken back, and fails with Envoy's reason. Requests are served throughout.
+author:
+  - GatewayOps maintainers (@gatewayops)
+extends_documentation_fragment:
+  - gatewayops.openai.spec
+  - gatewayops.openai.host
+  - gatewayops.openai.vault
+options:
+  state:
+    description:
+      - V(present) has the gateway as the specification says.
+      - V(absent) stops it and removes what the collection put on the host. The specification is not looked at.
+    type: str
+    choices: [present, absent]
+    default: present
+attributes:
+  check_mode:
+    support: full
+    description: Predicts the change and writes nothing on the host. Secrets are read, to see whether they changed.
+  diff_mode:
+    support: full
+    description: Shows which resources of the specification change, and which fields. Of a secret only its name.
+  platform:
+    support: full
+    description: Linux with systemd, or with supervisor.
+    platforms: posix
+seealso:
+  - module: gatewayops.openai.gateway_validate
+  - module: gatewayops.openai.gateway_verify
+  - module: gatewayops.openai.gateway_release
+"""
+
+EXAMPLES = r"""
+- name: Have the gateway as the variables gateway_* say
+  gatewayops.openai.gateway:
+
+- name: Have a gateway as the task says
+  gatewayops.openai.gateway:
+    envoy: /opt/envoy/1.40.0/envoy
+    listeners:
+      public: {address: 127.0.0.1, port: 8080}
+    providers:
+      openai: {type: openai, base_url: https://api.openai.com/v1, api_key: vault://kv/providers/openai#api_key}
+    models:
+      gpt-5:
+        targets: [{provider: openai, model: gpt-5}]
+    consumers:
+      search-team:
+        api_keys: [vault://kv/consumers/search#current]
+        models: [gpt-5]
+        limits: {requests_per_minute: 600}
+
+- name: Remove it
+  gatewayops.openai.gateway:
+    state: absent
+"""
+
+RETURN = r"""
+digest:
+  description: The release that is active, or in check mode would be.
+  type: str
+  returned: when O(state=present)
+  sample: 3f1c0a5be27d9c41
+previous:
+  description: The release that was active before it, and that a rollback brings back.
+  type: str
+  returned: when O(state=present)
+process:
+  description:
+    - What happens to Envoy's process. V(reload) changes its configuration, V(replace) brings up a second process beside
+      the first one and then ends that, V(start) is the first one.
+  type: str
+  returned: when O(state=present)
+  sample: reload
+message:
+  description: The same, said for people.
+  type: str
+  returned: when O(state=present)
+changes:
+  description: The resources of the specification that change.
+  type: list
+  elements: dict
+  returned: when O(state=present)
+  contains:
+    address:
+      description: The resource.
+      type: str
+      sample: gateway_models.gpt-5
+    action:
+      description: What is done with it, V(create), V(update) or V(delete).
+      type: str
+    fields:
+      description: The fields that differ, each with RV(ignore:path), RV(ignore:before) and RV(ignore:after).
+      type: list
+      elements: dict
+plan:
+  description: How many resources change.
+  type: str
+  returned: when O(state=present)
+  sample: "Plan: 3 to add, 1 to change, 0 to remove"
+secrets_changed:
+  description: The names of the secrets that change.
+  type: list
+  elements: str
+  returned: when O(state=present)
+pruned:
+  description: The releases that are removed.
+  type: list
+  elements: str
+  returned: when O(state=present)
+envoy_version:
+  description: The version of Envoy.
+  type: str
+  returned: when O(state=present)
+"""

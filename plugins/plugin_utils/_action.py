@@ -1,0 +1,127 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the actions of a gateway have in common: where their options come from, and how they fail.
+
+An option is an argument of the task, or else the variable of the same name with `gateway_` before it: `models` is
+`gateway_models`. So a playbook states nothing twice, and `ansible gateways -m gatewayops.openai.gateway_verify` works
+with nothing but an inventory.
+"""
+
+from __future__ import annotations
+
+import getpass
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Any, ClassVar
+
+from ansible.errors import AnsibleActionFail
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._errors import GatewayError
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host, host_to_options
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table import SHARED, variables
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._host_options import HOST_OPTIONS, host_from
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import (
+    action_argument_spec,
+    action_options,
+)
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.session import SecretSession
+
+_PREFIX = "gateway_"
+_STORE_PREFIX = "vault_"
+#: The options that make up a spec. They go to its parser as they are, which tells more of what is wrong with them.
+SPEC_OPTIONS = tuple(name.removeprefix(_PREFIX) for name in (*(field.key for field in variables()), SHARED))
+
+
+class GatewayAction(ActionBase):
+    """An action on a gateway; `act` does the work."""
+
+    #: The argument spec of the options beside those of the spec.
+    OPTIONS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    #: The variables that options come from, where it is not the one with `gateway_` before the option's name.
+    VARIABLES: ClassVar[Mapping[str, str]] = {}
+    #: Envoy's path where none is given. Only for an action to which it makes no difference, such as one that looks.
+    ENVOY: ClassVar[str | None] = None
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        self.variables = task_vars or {}
+        try:
+            return self.act()
+        except GatewayError as error:
+            raise AnsibleActionFail(str(error)) from None
+
+    @abstractmethod
+    def act(self) -> dict[str, Any]:
+        """Do the work. Returns the task's result, raises GatewayError."""
+
+    def call(self, module: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Run a module of the collection on the host and return its answer, which may be a failure."""
+        answer: dict[str, Any] = self._execute_module(
+            f"gatewayops.openai.{module}", module_args=dict(arguments), task_vars=self.variables
+        )
+        # It repeats the arguments, which are large, and whose secrets are masked but no news.
+        answer.pop("invocation", None)
+        return answer
+
+    @cached_property
+    def raw_spec(self) -> dict[str, Any]:
+        """The spec as it is given, by the names of the variables."""
+        return {_PREFIX + name: value for name, value in self._given(SPEC_OPTIONS).items()}
+
+    def host(self, options: Mapping[str, Any]) -> Host:
+        """The Host that the options describe; raises HostOptionsError."""
+        given = {name: value for name, value in options.items() if value is not None}
+        return host_from({"envoy": self.ENVOY, **given}, login=self._login())
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the host is this machine."""
+        return getattr(self._connection, "transport", "") == "local"
+
+    def _login(self) -> str:
+        """Who the controller is on the host."""
+        return (not self.is_local and self._play_context.remote_user) or getpass.getuser()
+
+    def session(self) -> SecretSession:
+        """The stores, as this task's options and variables say how to reach them."""
+        return SecretSession(action_options(self._task.args, self.variables, self._templar))
+
+    def options(self) -> dict[str, Any]:
+        """The value of every option in OPTIONS, None for one that is not given and has no default."""
+        others = {name: value for name, value in self._task.args.items() if name not in SPEC_OPTIONS}
+        known = dict(self.OPTIONS)
+        if any(name.startswith(_STORE_PREFIX) for name in others):
+            # Only whether they exist is checked here: the session reads them, from more places than these.
+            known.update(action_argument_spec())
+        validated = ArgumentSpecValidator(known).validate({**others, **self._given(self.OPTIONS)})
+        if validated.error_messages:
+            raise AnsibleActionFail("\n".join(validated.error_messages))
+        return {name: validated.validated_parameters.get(name) for name in self.OPTIONS}
+
+    def _given(self, names: Iterable[str]) -> dict[str, Any]:
+        """The options among `names` that are given, as arguments or as variables."""
+        given = {}
+        for name in names:
+            variable = self.VARIABLES.get(name, _PREFIX + name)
+            if name in self._task.args:
+                given[name] = self._task.args[name]
+            elif variable in self.variables:
+                given[name] = self._templar.template(self.variables[variable])
+        return given
+
+
+class HostAction(GatewayAction):
+    """Run a module of the target; where the task does not say `host`, it is the one that options and variables say."""
+
+    MODULE: ClassVar[str]
+
+    def act(self) -> dict[str, Any]:
+        arguments = {name: value for name, value in self._task.args.items() if name not in HOST_OPTIONS}
+        if "host" not in arguments:
+            arguments["host"] = host_to_options(self.host(self._given(HOST_OPTIONS)))
+        return self.call(self.MODULE, arguments)
