@@ -1,6 +1,7 @@
 """Talk to the gateway as an application does: with the official OpenAI client.
 
-    python client.py BASE_URL MODEL     with the API key on standard input
+    python client.py BASE_URL MODEL            with the API key on standard input
+    python client.py BASE_URL MODEL --once     one chat completion, and who answered it
 
 Runs in the demo's environment, which has the package `openai`.
 """
@@ -11,28 +12,36 @@ import sys
 import time
 
 import openai
+from openai.types.chat import ChatCompletion
 
 QUESTION = "Which model am I talking to?"
 
 
 def main() -> int:
-    base_url, model = sys.argv[1:]
+    base_url, model, *once = sys.argv[1:]
     key = sys.stdin.readline().strip()
     with openai.OpenAI(base_url=base_url, api_key=key, timeout=30, max_retries=0) as client:
         try:
-            converse(client, model)
-            refuse(client, model)
+            if once:
+                print(f"answered by:          {chat(client, model).system_fingerprint}")
+            else:
+                converse(client, model)
+                refuse(client, model)
         except openai.OpenAIError as error:
-            print(f"The gateway did not do what it should: {type(error).__name__}: {error}", file=sys.stderr)
+            print(f"The gateway did not do what it should: {type(error).__name__}: {error}")
             return 1
     return 0
+
+
+def chat(client: openai.OpenAI, model: str) -> ChatCompletion:
+    return client.chat.completions.create(model=model, messages=[{"role": "user", "content": QUESTION}])
 
 
 def converse(client: openai.OpenAI, model: str) -> None:
     listed = ", ".join(sorted(entry.id for entry in client.models.list()))
     print(f"models of this key:   {listed}")
 
-    answer = client.chat.completions.create(model=model, messages=[{"role": "user", "content": QUESTION}])
+    answer = chat(client, model)
     tokens = answer.usage.total_tokens if answer.usage else 0
     print(f"chat completion:      {answer.choices[0].message.content!r}, {tokens} tokens")
 
@@ -63,7 +72,7 @@ def refuse(client: openai.OpenAI, model: str) -> None:
     else:
         raise openai.OpenAIError("a wrong key was let in")
     try:
-        client.chat.completions.create(model=f"not-{model}", messages=[{"role": "user", "content": QUESTION}])
+        chat(client, f"not-{model}")
     except openai.NotFoundError:
         print("an unknown model:     refused with 404")
     else:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tools.demo import processes
 from tools.demo.places import HOME, LOGS, ROOT, VENV, Places
@@ -53,6 +55,14 @@ def start(places: Places, *, keys: dict[str, Path]) -> None:
 
 def wait_for_bao(places: Places) -> None:
     _wait_for("bao", f"{places.bao_url}/v1/sys/seal-status")
+
+
+def steer(places: Places, provider: str, what: str, body: Any = None) -> Any:
+    """Ask a provider's control endpoint (see tests/upstream/upstream.py), and return its answer."""
+    data = None if what == "_seen" else json.dumps(body or {}).encode()
+    url = f"http://127.0.0.1:{places.ports[provider]}/{what}"
+    with DIRECT.open(urllib.request.Request(url, data=data), timeout=10) as answer:
+        return json.loads(answer.read())
 
 
 def control(*command: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import subprocess
@@ -98,31 +97,47 @@ def _nothing_changed(output: str) -> None:
 
 
 def _talk(here: Places, key: str) -> None:
-    client = [str(VENV / "bin" / "python"), str(ROOT / "tools" / "demo" / "client.py"), here.gateway_url, MODEL]
+    for name in PROVIDERS:
+        services.steer(here, name, "_reset")
+    _client(here, key)
+    services.steer(here, PROVIDERS[0], "_control", {"status": 503})
+    try:
+        note(f"provider {PROVIDERS[0]} now answers 503, so the gateway asks the next one:")
+        _client(here, key, "--once")
+    finally:
+        services.steer(here, PROVIDERS[0], "_control", {"status": None})
+
+
+def _client(here: Places, key: str, *options: str) -> None:
+    """Run client.py, which needs the package `openai` of the demo's environment. It gets the key on standard input."""
+    script = ROOT / "tools" / "demo" / "client.py"
     done = subprocess.run(
-        client, input=key, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_environment()
+        [VENV / "bin" / "python", script, here.gateway_url, MODEL, *options],
+        input=key,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=clean_environment(),
+        check=False,
     )
     for output in done.stdout.splitlines():
         note(output)
     if done.returncode:
-        raise DemoError(f"the client did not get what it asked for. The gateway's logs are in {LOGS}.")
+        raise DemoError(f"the client did not get what it asked for. The gateway's logs are in {LOGS / 'gateway'}.")
 
 
 def _prove_injection(here: Places, keys: bao.Keys, consumer_key: str) -> None:
-    """The provider saw its own key and not the consumer's, which it would have refused."""
-    seen = 0
+    """Each provider saw its own key, which it insists on, and not the consumer's."""
     for name in PROVIDERS:
-        with services.DIRECT.open(f"http://127.0.0.1:{here.ports[name]}/_seen", timeout=10) as answer:
-            requests = json.loads(answer.read())
+        requests = services.steer(here, name, "_seen")
         provider_key = keys.file(f"providers/{name}", "api_key").read_text().strip()
         for request in requests:
             values = " ".join(request["headers"].values())
-            if consumer_key in values or (request["status"] == 200 and provider_key not in values):
+            if consumer_key in values or provider_key not in values:
                 raise DemoError(f"provider {name} was sent the key of a consumer, or not its own.")
-        seen += len(requests)
-    if not seen:
-        raise DemoError("no request reached the providers.")
-    note(f"{seen} requests reached the providers: each with the provider's key, none with the consumer's")
+        if not requests:
+            raise DemoError(f"no request reached provider {name}.")
+        note(f"provider {name} saw {len(requests)} requests, each with its own key and none with the consumer's")
 
 
 def _write_activate(here: Places, keys: bao.Keys) -> None:
