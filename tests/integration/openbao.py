@@ -77,6 +77,10 @@ class OpenBao:
         """Where the audit log ends now."""
         return self.audit_log.stat().st_size
 
+    def wait_for_engine(self, mount: str) -> None:
+        """Wait until a new engine of version 2 has set itself up; it refuses requests before. Raises RuntimeError."""
+        _eventually(self, "POST", f"{mount}/config", {"max_versions": 10})
+
     def seal(self) -> None:
         """Seal the server; it cannot be used again."""
         self.call("PUT", "sys/seal")
@@ -148,8 +152,7 @@ def _prepare(server: OpenBao) -> None:
     for mount, version in ((KV2, "2"), (KV1, "1")):
         server.call("POST", f"sys/mounts/{mount}", {"type": "kv", "options": {"version": version}})
     server.call("POST", "sys/auth/approle", {"type": "approle"})
-    # A new engine of version 2 refuses requests until it has set itself up.
-    _eventually(server, "POST", f"{KV2}/config", {"max_versions": 10})
+    server.wait_for_engine(KV2)
 
 
 def _eventually(server: OpenBao, method: str, path: str, body: object = None) -> None:

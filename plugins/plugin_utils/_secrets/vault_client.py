@@ -146,27 +146,28 @@ def _http_failure(error: Any) -> str:
     return known.get(kind, "answered with an error") + (f": {said}" if said else "")
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The exceptions inside an exception of requests: urllib3 hangs them into ``args`` and ``reason``."""
-    found: list[Any] = [error]
-    for inner in found:
-        if isinstance(inner, BaseException) and len(found) < 32:
-            yield inner
-            found += [*inner.args, getattr(inner, "reason", None), inner.__cause__, inner.__context__]
+def _inside(error: BaseException) -> list[BaseException]:
+    """The exceptions inside an exception of requests, itself first: urllib3 hangs them into ``args`` and ``reason``."""
+    found: list[BaseException] = [error]
+    for outer in found:
+        for inner in (*outer.args, getattr(outer, "reason", None), outer.__cause__, outer.__context__):
+            if isinstance(inner, BaseException) and inner not in found:
+                found.append(inner)
+    return found
 
 
 def _tls_reason(error: BaseException) -> str:
-    for inner in _chain(error):
+    for inner in _inside(error):
         if isinstance(inner, ssl.SSLCertVerificationError):
             return f"the certificate is not trusted ({inner.verify_message}); see vault_ca_file"
-    for inner in _chain(error):
+    for inner in _inside(error):
         if isinstance(inner, ssl.SSLError) and inner.reason:
             return inner.reason.lower().replace("_", " ")
     return "unknown reason"
 
 
 def _system_reason(error: BaseException) -> str:
-    for inner in _chain(error):
+    for inner in _inside(error):
         if isinstance(inner, OSError) and inner.strerror:
             return f": {inner.strerror}"
     return ""
