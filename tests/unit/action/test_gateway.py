@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleActionFail
+
+from ansible_collections.gatewayops.openai.plugins.action.gateway import ActionModule
+from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files import decode_files
+
+from .conftest import Host, Run
+
+DONE = {
+    "changed": True,
+    "digest": "new",
+    "previous": "old",
+    "process": "reload",
+    "message": "reloaded",
+    "secrets_changed": ["provider-openai.json"],
+}
+LACKS = {"changed": False, "needs_bundle": True, "active": "old"}
+
+
+def resources_of(run: Run, variables: dict[str, Any]) -> dict[str, Any]:
+    """The resources that a host with this spec gives back."""
+    host = Host({**LACKS, "resources": {}}, DONE)
+    run(ActionModule, variables=variables, host=host)
+    files = {file.path: file.content for file in decode_files(host.calls[1][1]["bundle"])}
+    resources: dict[str, Any] = json.loads(files["resources.json"])
+    return resources
+
+
+def test_a_host_that_is_right_takes_one_call(run: Run, spec: dict[str, Any]) -> None:
+    host = Host({"changed": False, "digest": "same", "process": "none"})
+    result = run(ActionModule, variables=spec, host=host)
+    assert not result["changed"]
+    assert result["plan"] == "Plan: 0 to add, 0 to change, 0 to remove"
+    ((module, arguments),) = host.calls
+    assert module == "gateway_release"
+    assert "bundle" not in arguments
+    assert arguments["state"] == "active"
+    assert arguments["keep"] == 5
+    assert set(arguments["meta"]) == {"spec_digest", "inventory_commit", "collection_version", "applied_by"}
+    assert arguments["host"]["envoy"] == "/opt/envoy/1.40.0/envoy"
+    assert set(arguments["secrets"]) == {"consumers.json", "provider-openai.json"}
+    assert "sk-provider-canary" in arguments["secrets"]["provider-openai.json"]
+
+
+def test_a_host_that_lacks_the_release_gets_it(run: Run, spec: dict[str, Any]) -> None:
+    host = Host({**LACKS, "resources": {}}, DONE)
+    result = run(ActionModule, variables=spec, host=host)
+    assert [module for module, _ in host.calls] == ["gateway_release", "gateway_release"]
+    first, second = (arguments for _, arguments in host.calls)
+    assert {name: value for name, value in second.items() if name != "bundle"} == first
+    assert "resources.json" in {file.path for file in decode_files(second["bundle"])}
+    assert {key: result[key] for key in ("changed", "digest", "previous", "process", "message")} == {
+        key: DONE[key] for key in ("changed", "digest", "previous", "process", "message")
+    }
+    assert result["plan"] == "Plan: 8 to add, 0 to change, 0 to remove"
+    assert not {"resources", "needs_bundle", "invocation", "diff"} & set(result)
+
+
+def test_the_result_names_what_changes(run: Run, spec: dict[str, Any]) -> None:
+    before = resources_of(run, spec)
+    spec = copy.deepcopy(spec)
+    spec["gateway_consumers"]["search"]["limits"]["requests_per_minute"] = 1200
+    result = run(ActionModule, variables=spec, host=Host({**LACKS, "resources": before}, DONE), diff=True)
+    assert result["changes"] == [
+        {
+            "address": "gateway_consumers.search",
+            "action": "update",
+            "fields": [{"path": "limits.requests_per_minute", "before": 600, "after": 1200}],
+        }
+    ]
+    assert result["diff"]["prepared"] == (
+        "  ~ secret provider-openai.json: (not shown)\n"
+        "  ~ gateway_consumers.search\n"
+        "      limits.requests_per_minute: 600 -> 1200\n"
+        "Plan: 0 to add, 1 to change, 0 to remove\n"
+    )
+
+
+def test_no_secret_is_in_the_result_nor_in_the_release(run: Run, spec: dict[str, Any]) -> None:
+    spec["gateway_policies"] = {"plain_secret": "warn"}
+    spec["gateway_consumers"]["search"]["api_keys"].append("sk-literal-canary")
+    host = Host({**LACKS, "resources": {}}, DONE)
+    result = run(ActionModule, variables=spec, host=host, diff=True)
+    assert "canary" not in json.dumps(result)
+    assert all("sk-literal-canary" in arguments.pop("secrets")["consumers.json"] for _, arguments in host.calls)
+    assert "canary" not in json.dumps(host.calls)
+    assert all(b"canary" not in file.content for file in decode_files(host.calls[1][1]["bundle"]))
+
+
+def test_policies_that_warn_become_warnings(run: Run, spec: dict[str, Any]) -> None:
+    del spec["gateway_consumers"]["search"]["limits"]
+    result = run(ActionModule, variables=spec, host=Host({"changed": False, "warnings": ["from the host"]}))
+    assert result["warnings"][0] == "from the host"
+    assert result["warnings"][1].startswith("gateway_consumers.search: may send any number of requests")
+
+
+def test_everything_that_is_wrong_is_said_at_once_before_the_host_is_asked(run: Run, spec: dict[str, Any]) -> None:
+    spec["gateway_models"]["gpt-5"]["targets"][0]["provider"] = "opnai"
+    spec["gateway_models"]["empty"] = {"targets": []}
+    spec["gateway_size"] = "enormous"
+    host = Host()
+    with pytest.raises(AnsibleActionFail) as error:
+        run(ActionModule, variables=spec, host=host)
+    lines = str(error.value).splitlines()
+    assert lines[0] == "the specification has 3 errors; nothing was changed"
+    assert [line.split(":")[0].strip() for line in lines[1:]] == [
+        "gateway_models.empty.targets",
+        "gateway_models.gpt-5.targets[0].provider",
+        "gateway_size",
+    ]
+    assert host.calls == []
+
+
+def test_a_policy_that_denies_stops_before_the_host_is_asked(run: Run, spec: dict[str, Any]) -> None:
+    spec["gateway_listeners"]["local"]["address"] = "0.0.0.0"
+    host = Host()
+    with pytest.raises(AnsibleActionFail, match="breaks policies in 1 place; nothing was changed\n  gateway_listeners"):
+        run(ActionModule, variables=spec, host=host)
+    assert host.calls == []
+
+
+def test_a_secret_that_is_missing_stops_before_the_host_is_asked(
+    run: Run, spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PROVIDER_KEY")
+    monkeypatch.delenv("CONSUMER_KEY")
+    host = Host()
+    with pytest.raises(AnsibleActionFail) as error:
+        run(ActionModule, variables=spec, host=host)
+    assert sorted(line.split(":")[1] for line in str(error.value).splitlines()) == ["//CONSUMER_KEY", "//PROVIDER_KEY"]
+    assert host.calls == []
+
+
+def test_a_failure_of_the_host_is_the_tasks(run: Run, spec: dict[str, Any]) -> None:
+    host = Host({"failed": True, "changed": False, "msg": "another run is applying to this host"})
+    result = run(ActionModule, variables=spec, host=host, diff=True)
+    assert result["failed"]
+    assert result["msg"] == "another run is applying to this host"
+    assert "diff" not in result
+
+
+def test_arguments_win_over_variables(run: Run, spec: dict[str, Any]) -> None:
+    host = Host({"changed": False})
+    run(ActionModule, variables=spec, arguments={"envoy": "/usr/bin/envoy", "release_keep": 7}, host=host)
+    assert host.calls[0][1]["host"]["envoy"] == "/usr/bin/envoy"
+    assert host.calls[0][1]["keep"] == 7
+
+
+def trusted(template: str) -> str:
+    """A template as it comes out of an inventory; from ansible-core 2.19 on only such ones are rendered."""
+    try:
+        from ansible.template import trust_as_template
+    except ImportError:
+        return template
+    tagged: str = trust_as_template(template)
+    return tagged
+
+
+def test_variables_are_templates(run: Run, spec: dict[str, Any]) -> None:
+    host = Host({"changed": False})
+    spec.update(envoy_root="/opt/e", gateway_envoy=trusted("{{ envoy_root }}/envoy"))
+    run(ActionModule, variables=spec, host=host)
+    assert host.calls[0][1]["host"]["envoy"] == "/opt/e/envoy"
+
+
+def test_options_that_do_not_exist_are_named(run: Run, spec: dict[str, Any]) -> None:
+    with pytest.raises(AnsibleActionFail, match="modles"):
+        run(ActionModule, variables=spec, arguments={"modles": {}})
+    with pytest.raises(AnsibleActionFail, match="vault_tokn"):
+        run(ActionModule, variables=spec, arguments={"vault_tokn": "x"})
+    run(ActionModule, variables=spec, arguments={"vault_token": "x"}, host=Host({"changed": False}))
+
+
+def test_absent_needs_no_specification(run: Run) -> None:
+    host = Host({"changed": True})
+    result = run(ActionModule, arguments={"state": "absent"}, variables={"gateway_envoy": "/usr/bin/envoy"}, host=host)
+    assert result == {"changed": True}
+    assert [(module, arguments["state"]) for module, arguments in host.calls] == [("gateway_release", "absent")]

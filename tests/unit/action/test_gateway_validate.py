@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleActionFail
+from ansible.utils.display import Display
+
+from ansible_collections.gatewayops.openai.plugins.action.gateway_validate import ActionModule
+
+from .conftest import Run
+
+
+@pytest.fixture
+def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    warnings: list[str] = []
+    monkeypatch.setattr(Display, "warning", lambda self, text: warnings.append(text))
+    return warnings
+
+
+def test_a_right_specification_needs_no_host_no_secret_and_no_envoy(
+    run: Run, spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PROVIDER_KEY")
+    del spec["gateway_envoy"]
+    result = run(ActionModule, variables=spec)
+    assert result["changed"] is False
+    assert result["findings"] == result["warnings"] == []
+    assert result["resources"] == 8
+    assert len(result["spec_digest"]) == 64
+
+
+def test_findings_that_warn_are_told(run: Run, spec: dict[str, Any]) -> None:
+    del spec["gateway_consumers"]["search"]["limits"]
+    result = run(ActionModule, variables=spec)
+    assert [finding["rule"] for finding in result["findings"]] == ["consumer_without_limit"]
+    assert result["warnings"][0].startswith("gateway_consumers.search: ")
+
+
+def test_a_variable_that_nothing_reads_is_told(run: Run, spec: dict[str, Any], warned: list[str]) -> None:
+    spec.update(gateway_modles={}, gateway_verify_from="host", gateway_vault_addr="x", gateway_own_variable=1)
+    run(ActionModule, variables=spec)
+    assert warned == ["gateway_modles: the collection has no such variable; did you mean gateway_models?"]
+
+
+def test_it_is_told_even_when_the_specification_is_wrong(run: Run, spec: dict[str, Any], warned: list[str]) -> None:
+    spec["gateway_modles"] = spec.pop("gateway_models")
+    with pytest.raises(AnsibleActionFail, match=r"gateway_models: needs at least one model"):
+        run(ActionModule, variables=spec)
+    assert len(warned) == 1
+
+
+def test_a_wrong_host_is_said_in_the_words_of_the_variables(run: Run, spec: dict[str, Any]) -> None:
+    spec["gateway_config_dir"] = "etc"
+    with pytest.raises(AnsibleActionFail, match=r"^gateway_config_dir must be a plain absolute path, not 'etc'$"):
+        run(ActionModule, variables=spec)

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleActionFail
+
+from ansible_collections.gatewayops.openai.plugins.action import gateway_verify
+from ansible_collections.gatewayops.openai.plugins.action.gateway_verify import ActionModule
+from ansible_collections.gatewayops.openai.plugins.module_utils._verify.checks import Check, Expectation
+from ansible_collections.gatewayops.openai.plugins.module_utils._verify.client import Endpoint
+
+from .conftest import Host, Run
+
+
+class Asked:
+    """Stands in for the checks."""
+
+    def __init__(self, *checks: Check) -> None:
+        self.checks = checks
+
+    def __call__(self, endpoint: Endpoint, key: str, expected: Expectation) -> tuple[Check, ...]:
+        self.endpoint, self.key, self.expected = endpoint, key, expected
+        return self.checks
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    stand_in = Asked(Check("healthy", ok=True, skipped=False, seconds=0.1, reason=""))
+    monkeypatch.setattr(gateway_verify, "run_checks", stand_in)
+    return stand_in
+
+
+@pytest.fixture
+def tls(spec: dict[str, Any]) -> dict[str, Any]:
+    spec["gateway_listeners"] = {
+        "public": {"address": "0.0.0.0", "port": 443, "tls": {"certificate": "/etc/a.pem", "private_key": "/etc/a.key"}}
+    }
+    return spec
+
+
+def test_a_client_is_told_what_the_spec_says(run: Run, spec: dict[str, Any], asked: Asked) -> None:
+    result = run(ActionModule, variables=spec, transport="local")
+    assert result == {
+        "changed": False,
+        "url": "http://127.0.0.1:8080",
+        "checks": [{"name": "healthy", "ok": True, "skipped": False, "seconds": 0.1, "reason": ""}],
+    }
+    assert asked.endpoint == Endpoint("http://127.0.0.1:8080", address="127.0.0.1")
+    assert asked.key == "sk-consumer-canary"
+    assert asked.expected == Expectation(
+        models=("gpt-5", "text-embedding-3-small"),
+        chat_model="gpt-5",
+        embedding_model="text-embedding-3-small",
+        forbidden_model=None,
+    )
+
+
+def test_a_consumer_by_name_with_what_it_may_not_use(run: Run, spec: dict[str, Any], asked: Asked) -> None:
+    spec["gateway_consumers"]["batch"] = {"api_keys": ["env://PROVIDER_KEY"], "models": ["text-*"]}
+    spec["gateway_verify_consumer"] = "batch"
+    run(ActionModule, variables=spec, transport="local")
+    assert asked.key == "sk-provider-canary"
+    assert asked.expected == Expectation(
+        models=("text-embedding-3-small",),
+        chat_model=None,
+        embedding_model="text-embedding-3-small",
+        forbidden_model="gpt-5",
+    )
+
+
+def test_models_can_be_named(run: Run, spec: dict[str, Any], asked: Asked) -> None:
+    run(ActionModule, variables=spec, arguments={"chat_model": "a", "embedding_model": "b"}, transport="local")
+    assert (asked.expected.chat_model, asked.expected.embedding_model) == ("a", "b")
+
+
+def test_tls_is_asked_by_the_hosts_name_where_ansible_connects(run: Run, tls: dict[str, Any], asked: Asked) -> None:
+    tls["ansible_host"] = "192.0.2.7"
+    run(ActionModule, variables=tls)
+    assert asked.endpoint.url == "https://gw1.example:443"
+    assert asked.endpoint.address == "192.0.2.7"
+
+
+def test_from_the_host_it_is_asked_on_loopback(run: Run, tls: dict[str, Any], asked: Asked) -> None:
+    host = Host({"changed": False, "checks": []})
+    run(ActionModule, variables=tls, arguments={"from": "host"}, host=host)
+    ((module, arguments),) = host.calls
+    assert module == "gateway_verify"
+    assert arguments == {
+        "url": "https://gw1.example:443",
+        "address": "127.0.0.1",
+        "ca_file": None,
+        "validate_certs": True,
+        "timeout": 60.0,
+        "key": "sk-consumer-canary",
+        "models": ("gpt-5", "text-embedding-3-small"),
+        "chat_model": "gpt-5",
+        "embedding_model": "text-embedding-3-small",
+        "forbidden_model": None,
+    }
+    assert not hasattr(asked, "endpoint")
+
+
+def test_a_url_is_taken_as_it_is(run: Run, tls: dict[str, Any], asked: Asked) -> None:
+    tls["gateway_verify_url"] = "https://gateway.example"
+    run(ActionModule, variables=tls, arguments={"validate_certs": "no", "timeout": "5", "ca_file": "/ca.pem"})
+    assert asked.endpoint == Endpoint(
+        "https://gateway.example", address=None, ca_file="/ca.pem", validate_certs=False, timeout=5.0
+    )
+
+
+def test_ipv6(run: Run, spec: dict[str, Any], asked: Asked) -> None:
+    spec["gateway_listeners"]["local"]["address"] = "::1"
+    run(ActionModule, variables=spec, transport="local")
+    assert asked.endpoint.url == "http://[::1]:8080"
+
+
+def test_a_failed_check_fails_the_task(run: Run, spec: dict[str, Any], asked: Asked) -> None:
+    asked.checks = (Check("healthy", ok=False, skipped=False, seconds=0.1, reason="status 503, expected 200"),)
+    result = run(ActionModule, variables=spec, transport="local")
+    assert result["failed"]
+    assert result["msg"] == "1 of 1 checks of http://127.0.0.1:8080 failed:\n  healthy: status 503, expected 200"
+
+
+def test_what_cannot_be_asked(run: Run, spec: dict[str, Any], asked: Asked) -> None:
+    with pytest.raises(AnsibleActionFail, match="only the host itself reaches: set gateway_verify_from to host"):
+        run(ActionModule, variables=spec)
+    with pytest.raises(AnsibleActionFail, match=r"no consumer 'nobody' \(there are: search\)"):
+        run(ActionModule, variables=spec, arguments={"consumer": "nobody"})
+    spec["gateway_consumers"] = {}
+    with pytest.raises(AnsibleActionFail, match="gateway_consumers is empty"):
+        run(ActionModule, variables=spec)
