@@ -200,6 +200,11 @@ class Quantity(Scalar):
         """The notation as a regular expression of both Python and ECMAScript."""
         return "^[0-9]{1,15}(" + "|".join(suffix for suffix, _size in self.units) + ")$"
 
+    @property
+    def bounds(self) -> tuple[str, str]:
+        """The smallest and the largest quantity, as they are written."""
+        return self._write(self.minimum), self._write(self.maximum)
+
     def convert(self, value: object) -> int | float:
         if not isinstance(value, str):
             kind = "a number" if isinstance(value, (int, float)) and not isinstance(value, bool) else type_name(value)
@@ -212,7 +217,7 @@ class Quantity(Scalar):
         suffix = match.group(1)
         base = int(text[: -len(suffix)]) * dict(self.units)[suffix]
         if not self.minimum <= base <= self.maximum:
-            raise KindError(f"must be between {self._write(self.minimum)} and {self._write(self.maximum)}")
+            raise KindError("must be between {} and {}".format(*self.bounds))
         return base if self.scale == 1 else base / self.scale
 
     def render(self, value: int | float) -> str:

@@ -49,7 +49,7 @@ MODEL_PATTERN = Text(
 )
 NAME = Text(
     r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
-    "a name of letters, digits, '_', '.' and '-' that begins with a letter or digit",
+    "a name of letters, digits, '_', '.' and '-', beginning with a letter or digit",
     max_length=64,
 )
 PORT = Integer(1, 65535)

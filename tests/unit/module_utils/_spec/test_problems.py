@@ -302,7 +302,7 @@ SEARCH = (CONSUMERS, "search-team")
         (
             (LISTENERS, "-x"),
             {"address": "127.0.0.1", "port": 1},
-            "gateway_listeners.-x: '-x' must be a name of letters, digits, '_', '.' and '-' that begins with a letter "
+            "gateway_listeners.-x: '-x' must be a name of letters, digits, '_', '.' and '-', beginning with a letter "
             "or digit",
         ),
         (
@@ -313,7 +313,7 @@ SEARCH = (CONSUMERS, "search-team")
         (
             (LISTENERS, "a\nb"),
             {"address": "127.0.0.1", "port": 1},
-            r"gateway_listeners.'a\nb': 'a\nb' must be a name of letters, digits, '_', '.' and '-' that begins with a "
+            r"gateway_listeners.'a\nb': 'a\nb' must be a name of letters, digits, '_', '.' and '-', beginning with a "
             "letter or digit",
         ),
     ],
