@@ -44,7 +44,7 @@ def compile_resources(spec: Spec, host: Host) -> dict[str, list[xds.Config]]:
     models = compile_model_clusters(spec, deployments)
     files = {
         "lds.json": compile_listeners(spec, host),
-        "cds.json": [*providers.values(), *models.values()],
+        "cds.json": sorted([*providers.values(), *models.values()], key=lambda cluster: cluster["name"]),
         routes.GATEWAY_FILE: [routes.compile_gateway_routes(spec, access, _names(models))],
         routes.EGRESS_FILE: [routes.compile_egress_routes(deployments)],
         filters.REQUEST_FILE: [filters.compile_request_filter(access)],

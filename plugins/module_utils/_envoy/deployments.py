@@ -48,14 +48,16 @@ class Deployments:
     def __init__(self, spec: Spec, provider_clusters: dict[str, str]) -> None:
         self._providers = {provider.name: provider for provider in spec.providers}
         self._clusters = provider_clusters
-        self._known: dict[tuple[str, str, bool], Deployment] = {}
+        self._known: dict[tuple[str, str, bool, float], Deployment] = {}
         for model in spec.models:
             for target in model.targets + model.fallbacks:
                 self.of(model, target)
 
     def of(self, model: Model, target: Target) -> Deployment:
         """Return the deployment of one target of ``model``."""
-        key = (target.provider, target.model, target.model != model.name)
+        # A silence counts from the start, so it must not end the wait for the first byte.
+        silence = max(model.timeouts.idle, model.timeouts.first_byte)
+        key = (target.provider, target.model, target.model != model.name, silence)
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = self._make(*key)
@@ -65,13 +67,13 @@ class Deployments:
         """Return the routes by name."""
         return {deployment.name: deployment.route for deployment in self._known.values()}
 
-    def _make(self, provider_name: str, model: str, rename: bool) -> Deployment:
+    def _make(self, provider_name: str, model: str, rename: bool, silence: float) -> Deployment:
         provider = self._providers[provider_name]
         action: xds.Config = {
             "cluster": self._clusters[provider_name],
-            # The gateway listener knows how long an attempt may take, and resets it.
+            # The gateway listener ends an attempt that does not begin to answer; here end those that fall silent.
             "timeout": "0s",
-            "idle_timeout": "0s",
+            "idle_timeout": xds.seconds(silence),
             "auto_host_rewrite": True,
             **_path(provider, model),
         }

@@ -43,7 +43,6 @@ def compile_limits(spec: Spec, host: Host) -> xds.Config:
             enable_x_ratelimit_headers="DRAFT_VERSION_03",
             enable_retry_after_header=True,
             always_consume_default_token_bucket=False,
-            token_bucket=_bucket(_UNLIMITED),
             rate_limits=[{"actions": [action]}],
             descriptors=descriptors,
         )

@@ -14,7 +14,10 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.filters i
     compile_egress_filters,
     compile_gateway_filters,
 )
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.logs import compile_access_log
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.logs import (
+    compile_access_log,
+    compile_provider_log,
+)
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.replies import (
     compile_egress_replies,
     compile_gateway_replies,
@@ -76,7 +79,10 @@ def _egress(host: Host) -> xds.Config:
         EGRESS_FILE,
         generate_request_id=False,
         stream_idle_timeout="0s",
+        # An answer that is cut is cut at once, not after a second of politeness.
+        delayed_close_timeout="0s",
         local_reply_config=compile_egress_replies(),
+        access_log=compile_provider_log(),
         http_filters=compile_egress_filters(),
     )
     return xds.typed(

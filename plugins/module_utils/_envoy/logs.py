@@ -16,6 +16,9 @@ ACCESS_LOG = "access.log"
 # One counter for each consumer, model, provider and status that occur together; what is beyond is not counted.
 _MOST_COUNTERS = 100000
 
+# No healthy endpoint, connection failed or ended, reset, overflow, protocol error, no route, silence, no cluster.
+_PROVIDER_FAILURES = ("UH", "UF", "UC", "UR", "UO", "UPE", "NR", "SI", "NC")
+
 
 def compile_access_log(host: Host) -> list[xds.Config]:
     """Return the access loggers of the gateway listener."""
@@ -39,6 +42,34 @@ def compile_access_log(host: Host) -> list[xds.Config]:
             ),
             "filter": {"not_health_check_filter": {}},
         },
+    ]
+
+
+def compile_provider_log() -> list[xds.Config]:
+    """Return the logger of the egress listener: why a provider could not be asked, on standard error.
+
+    The access log shows the outcome of a request, which may be a fallback's; the reasons of failed attempts are here.
+    """
+    fields = {
+        "time": "%START_TIME%",
+        "event": "provider_failed",
+        "cluster": "%UPSTREAM_CLUSTER_RAW%",
+        "address": "%UPSTREAM_HOST%",
+        "status": "%RESPONSE_CODE%",
+        "details": "%RESPONSE_CODE_DETAILS%",
+        "flags": "%RESPONSE_FLAGS%",
+        "tls_failure": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
+        "duration_ms": "%DURATION%",
+    }
+    return [
+        {
+            **xds.extension(
+                "envoy.access_loggers.stderr",
+                "extensions.access_loggers.stream.v3.StderrAccessLog",
+                log_format={"json_format": fields},
+            ),
+            "filter": {"response_flag_filter": {"flags": list(_PROVIDER_FAILURES)}},
+        }
     ]
 
 

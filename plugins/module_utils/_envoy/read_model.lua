@@ -57,7 +57,8 @@ function envoy_on_request(handle)
     if not body then return refuse(handle, "400", "The request body must be a JSON object.") end
     local model, why = read_model(body:getBytes(0, body:length()))
     if not model then return refuse(handle, "400", why) end
-    headers:replace("x-gw-model", model)
+    -- Waiting for the body has ended the life of `headers`.
+    handle:headers():replace("x-gw-model", model)
   end
   handle:clearRouteCache()
 end

@@ -36,6 +36,11 @@ _NOT_FOR_PROVIDERS = (
     "x-forwarded-client-cert",
     "x-real-ip",
     "x-request-id",
+    "x-envoy-attempt-count",
+    "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-external-address",
+    "x-envoy-internal",
+    "x-envoy-original-path",
     xds.CONSUMER,
     xds.ACCESS,
     xds.MODEL,
@@ -87,13 +92,6 @@ def compile_egress_routes(deployments: Deployments) -> xds.Config:
     )
 
 
-def access_list(groups: tuple[str, ...]) -> xds.Config:
-    """Return the filter configuration of a route that only ``groups`` may use."""
-    allow = xds.extension("allow", "config.rbac.v3.Action", name="allow", action="ALLOW")
-    rbac: xds.Config = {"matcher": xds.exact_map(xds.ACCESS, dict.fromkeys(groups, allow))} if groups else {"rules": {}}
-    return {xds.ACCESS_LIST: xds.typed("extensions.filters.http.rbac.v3.RBACPerRoute", rbac=rbac)}
-
-
 def _route_configuration(name: str, matcher: xds.Config, **extra: Any) -> xds.Config:
     return xds.typed(
         "config.route.v3.RouteConfiguration",
@@ -116,16 +114,14 @@ def _model_route(model: Model, cluster: str, access: Access) -> xds.Config:
         "timeout": "0s",
         "idle_timeout": xds.seconds(attempts * timeouts.first_byte + timeouts.idle),
         "retry_policy": {
-            # Tried again only where it may go elsewhere; the two timeouts below count in any case.
+            # Tried again only where it can go elsewhere; the timeout below counts in any case.
             "retry_on": "5xx,reset,connect-failure,refused-stream,retriable-status-codes",
             "retriable_status_codes": [429],
             "num_retries": len(model.fallbacks),
             "retry_priority": _RETRY_PRIORITY,
             "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.1s"},
-            # Envoy ignores this one once an answer has begun.
+            # Envoy ignores this one once an answer has begun; silences within are the egress listener's business.
             "per_try_timeout": xds.seconds(timeouts.first_byte),
-            # This one counts from the start, so it must not end the wait for the first byte.
-            "per_try_idle_timeout": xds.seconds(max(timeouts.idle, timeouts.first_byte)),
         },
     }
     config: xds.Config = {
@@ -136,7 +132,7 @@ def _model_route(model: Model, cluster: str, access: Access) -> xds.Config:
     }
     groups = access.groups[model.name]
     if len(groups) < len(access.models) or not groups:
-        config["typed_per_filter_config"] = access_list(groups)
+        config["typed_per_filter_config"] = {xds.ACCESS_LIST: xds.access_list(groups)}
     return xds.typed("config.route.v3.Route", **config)
 
 

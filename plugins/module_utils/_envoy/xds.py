@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Iterable
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._canonical import canonical_json, digest
@@ -92,6 +93,14 @@ def exact_map(input_header: str, actions: dict[str, Config], on_no_match: Config
     if on_no_match is not None:
         matcher["on_no_match"] = on_no_match
     return matcher
+
+
+def access_list(groups: Iterable[str]) -> Config:
+    """Return the filter configuration of a route that ``groups`` may use and nobody else."""
+    allow = extension("allow", "config.rbac.v3.Action", name="allow", action="ALLOW")
+    allowed = dict.fromkeys(groups, allow)
+    rbac: Config = {"matcher": exact_map(ACCESS, allowed)} if allowed else {"rules": {"action": "ALLOW"}}
+    return typed("extensions.filters.http.rbac.v3.RBACPerRoute", rbac=rbac)
 
 
 def seconds(value: float) -> str:
