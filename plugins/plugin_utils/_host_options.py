@@ -35,8 +35,6 @@ HOST_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "python": {"type": "str"},
     "supervisord": {"type": "str"},
 }
-#: The kernel's limit for the path of a unix socket, without the NUL at its end.
-_LONGEST_SOCKET_PATH = 107
 
 
 class HostOptionsError(GatewayError):
@@ -58,13 +56,9 @@ def host_from(options: Mapping[str, Any], *, login: str) -> Host:
     elif root is not None:
         raise HostOptionsError("gateway_root is for the service manager supervisor; systemd has directories of its own")
     try:
-        host = host_from_options(given)
+        return host_from_options(given)
     except ValueError as error:
         raise HostOptionsError(re.sub(r"(?m)^host\.", "gateway_", str(error))) from None
-    socket = max((host.admin_socket(name) for name in ("blue", "green")), key=len)
-    if len(socket.encode()) > _LONGEST_SOCKET_PATH:
-        raise HostOptionsError(f"gateway_runtime_dir: too long a path for a socket ({socket}); set it to a shorter one")
-    return host
 
 
 def _below_root(root: str, login: str) -> dict[str, str]:
