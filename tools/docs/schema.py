@@ -127,7 +127,7 @@ def _containers(kind: Kind, flavour: Flavour, definitions: dict[str, Any]) -> li
         entry = _or_null(_value(Record(kind.type), flavour, definitions))
         return [{"type": "object", "propertyNames": names, "additionalProperties": entry}]
     if isinstance(kind, Severities):
-        severity = {"enum": [*SEVERITIES, False, None]}
+        severity = {"anyOf": [{"enum": [*SEVERITIES, False, None]}, {"$ref": "#/$defs/template"}]}
         rules = {rule.name: {"description": plain(rule.doc), "default": rule.severity, **severity} for rule in RULES}
         return [{"type": "object", "properties": rules, "additionalProperties": False}]
     raise TypeError(f"no schema for {kind}")
