@@ -55,15 +55,19 @@ DevicePolicy=closed
 """
 
 
+#: Where the files go, whatever is in them.
+PATHS = (
+    f"/etc/systemd/system/{SERVICE}@.service",
+    f"/etc/sysusers.d/{SERVICE}.conf",
+    f"/etc/tmpfiles.d/{SERVICE}.conf",
+    f"/etc/sysctl.d/60-{SERVICE}.conf",
+    f"/etc/logrotate.d/{SERVICE}",
+)
+
+
 def files(spec: Spec, host: Host) -> tuple[tuple[str, str], ...]:
-    """The files on the system, by absolute path."""
-    return (
-        (f"/etc/systemd/system/{SERVICE}@.service", unit(spec, host)),
-        (f"/etc/sysusers.d/{SERVICE}.conf", sysusers(host)),
-        (f"/etc/tmpfiles.d/{SERVICE}.conf", tmpfiles(host)),
-        (f"/etc/sysctl.d/60-{SERVICE}.conf", sysctl()),
-        (f"/etc/logrotate.d/{SERVICE}", logrotate(host)),
-    )
+    """The files on the system, by absolute path: PATHS."""
+    return tuple(zip(PATHS, (unit(spec, host), sysusers(host), tmpfiles(host), sysctl(), logrotate(host))))
 
 
 def unit(spec: Spec, host: Host) -> str:

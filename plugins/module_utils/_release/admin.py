@@ -25,7 +25,6 @@ import sys
 import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union
 
@@ -44,7 +43,7 @@ _MANAGERS = (
     "listener_manager.workers_started",
 )
 _FILTER = (
-    r"^(listener_manager\.lds|cluster_manager\.cds|http\..*\.rds\..*|extension_config_discovery\..*)"
+    r"^(listener_manager\.lds|cluster_manager\.cds|http\..*\.rds\..*|extension_config_discovery\..*|sds\..*)"
     r"\.(version_text|update_rejected|update_failure)$|^(" + "|".join(map(re.escape, _MANAGERS)) + ")$"
 )
 
@@ -82,12 +81,8 @@ def ask(path: str, query: str, method: str = "GET", timeout: float = 5.0) -> str
     return text
 
 
-@dataclass(frozen=True)
-class Expectation:
-    """What Envoy reports once it runs a set of xDS files: `version` under each of `subscriptions`."""
-
-    version: str
-    subscriptions: tuple[str, ...]
+#: What Envoy reports once it runs a set of files: the version of each subscription.
+Expectation = Mapping[str, str]
 
 
 def xds_files(directory: str) -> dict[str, bytes]:
@@ -112,7 +107,18 @@ def expectation(files: Mapping[str, bytes]) -> Expectation:
         discovery = item.get("config_discovery")
         if isinstance(discovery, dict) and _delivered(discovery.get("config_source"), files):
             names.add(f"extension_config_discovery.http_filter.{item['name']}")
-    return Expectation(str(lds["version_info"]), tuple(sorted(names)))
+    return dict.fromkeys(sorted(names), str(lds["version_info"]))
+
+
+def secret_expectation(documents: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """What to expect of files with secrets (name -> content with `version_info`) that something reads (pure)."""
+    found = {}
+    for document in documents.values():
+        for resource in document["resources"]:
+            extension = str(resource.get("@type", "")).endswith("TypedExtensionConfig")
+            prefix = "extension_config_discovery.http_filter" if extension else "sds"
+            found[f"{prefix}.{resource['name']}"] = str(document.get("version_info"))
+    return found
 
 
 def statistics(path: str) -> dict[str, int | str]:
@@ -145,10 +151,10 @@ def missing(now: Statistics, expected: Expectation, before: Mapping[str, int]) -
     nothing (chains that drain keep subscriptions), and `/ready` says LIVE even when a port could not be bound.
     """
     why = list(refusals(now, before))
-    for name in expected.subscriptions:
+    for name, wanted in expected.items():
         version = now.get(name + ".version_text")
-        if version != expected.version:
-            why.append(f"{name} is at {version or 'no version'}, not {expected.version}")
+        if version != wanted:
+            why.append(f"{name} is at {version or 'no version'}, not {wanted}")
     for name in _MANAGERS[:2]:
         if now.get(name):
             why.append(f"{name} is {now[name]}")
@@ -276,7 +282,7 @@ def _objects(value: object) -> Iterator[dict[str, Any]]:
 def _ready(path: str, seconds: float, directory: str) -> int:
     why = wait_accepted(path, expectation(xds_files(directory)), {}, seconds, int(os.environ.get("MAINPID") or 0))
     if why:
-        print("not accepted: " + "; ".join(why), file=sys.stderr, flush=True)
+        print("gateway-admin: not accepted: " + "; ".join(why), file=sys.stderr, flush=True)
         # It shares its ports with the process that serves: what it was handed must not be cut.
         drain(path, BRIEF)
     return 1 if why else 0
@@ -284,7 +290,7 @@ def _ready(path: str, seconds: float, directory: str) -> int:
 
 def _drain(path: str, seconds: float) -> int:
     left = drain(path, seconds)
-    print("already gone" if left is None else f"drained, {left} connections are cut", flush=True)
+    print("gateway-admin: " + ("already gone" if left is None else f"drained, {left} connections are cut"), flush=True)
     return 0
 
 

@@ -1,0 +1,61 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Put a release's files on the system, and have read again what was changed: nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files import BundleFile
+from ansible_collections.gatewayops.openai.plugins.module_utils._errors import ReleaseError
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.layout import Layout
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import NEW, Ops, Owner, exists
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.service import Manager
+
+
+def put(
+    layout: Layout,
+    ops: Ops,
+    manager: Manager,
+    files: Mapping[str, BundleFile],
+    writes: Iterable[str],
+    removes: Iterable[str],
+    owner: Owner,
+) -> None:
+    """Write the files `writes` and remove `removes`, both as `host/<…>`."""
+    written, removed = tuple(writes), tuple(removes)
+    for path in written:
+        ops.write(layout.outside(path), files[path].content, files[path].mode, owner)
+    for path in removed:
+        with suppress(FileNotFoundError):
+            ops.unlink(layout.outside(path))
+    if any("/systemd/" in path for path in written + removed) or manager.is_stale():
+        manager.reload()
+    for path in written:
+        _read_again(layout, ops, path)
+
+
+def half_written(layout: Layout, paths: Iterable[str]) -> tuple[Path, ...]:
+    """What a run that was killed has left beside the files `paths`."""
+    found = []
+    for path in sorted(paths):
+        place = layout.outside(path)
+        temporary = place.with_name("." + place.name + NEW)
+        if exists(temporary):
+            found.append(temporary)
+    return tuple(found)
+
+
+def _read_again(layout: Layout, ops: Ops, path: str) -> None:
+    place = str(layout.outside(path))
+    if "/sysusers.d/" in path:
+        ops.run(["systemd-sysusers", place])
+    elif "/tmpfiles.d/" in path:  # noqa: S108
+        ops.run(["systemd-tmpfiles", "--create", place])
+    elif "/sysctl.d/" in path:
+        # A container may not set it. It is no condition for serving, only for losing nothing when the process changes.
+        with suppress(ReleaseError):
+            ops.run(["sysctl", "-q", "-e", "-p", place])

@@ -1,0 +1,209 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a run has to do, decided before anything is done: check mode ends here, and so tells exactly what would be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files import BundleFile
+from ansible_collections.gatewayops.openai.plugins.module_utils._release import (
+    admin,
+    checks,
+    history,
+    outside,
+    secrets,
+    store,
+)
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.layout import Directory, is_digest
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.service import (
+    FAILED,
+    RUNNING,
+    STARTING,
+    Instance,
+)
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.site import Site
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.view import Target, View, expected_of
+
+NONE = "none"
+START = "start"
+RELOAD = "reload"
+REPLACE = "replace"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a run is asked for; `secrets` None leaves secrets alone, seconds are how long to wait at most."""
+
+    digest: str = ""
+    files: tuple[BundleFile, ...] | None = None
+    secrets: Mapping[str, str] | None = None
+    facts: Mapping[str, str] | None = None
+    keep: int = 5
+    validate: bool = True
+    prune_wait: float = 30.0
+    drain_wait: float = 630.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done to have `target` served. Empty fields are nothing to do."""
+
+    target: Target
+    #: The release that is served before, which may be the target.
+    before: str
+    #: What happens to the process: NONE, START, RELOAD, REPLACE.
+    process: str
+    #: The instance that serves now and goes on serving; '' when it has to be started or replaced.
+    keeper: str
+    #: Instances that serve beside the keeper and must not.
+    drain: tuple[str, ...]
+    #: The keeper has to be made the one that starts with the machine.
+    choose: bool
+    make_user: bool
+    directories: tuple[Directory, ...]
+    stage: bool
+    outside_writes: tuple[str, ...]
+    outside_removes: tuple[str, ...]
+    #: The service manager has to read its configuration again although no file changes.
+    reload_manager: bool
+    relink: bool
+    secrets_changed: tuple[str, ...]
+    secrets_removed: tuple[str, ...]
+    #: Everything below is housekeeping: it changes nothing that is served or managed.
+    record: bool
+    prune_clusters: bool
+    prune: tuple[str, ...]
+    leftovers: tuple[str, ...]
+    half_written: tuple[Path, ...]
+
+    @property
+    def repaired(self) -> tuple[str, ...]:
+        """What somebody else changed and is brought back."""
+        if self.before != self.target.digest:
+            return tuple(str(damage) for damage in self.target.damages)
+        directories = tuple(f"{directory.path} (directory)" for directory in self.directories)
+        files = tuple("/" + path[len("host/") :] for path in self.outside_writes + self.outside_removes)
+        return tuple(str(damage) for damage in self.target.damages) + files + directories
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything of the host's state changes, housekeeping left aside."""
+        return (
+            any((self.stage, self.make_user, self.relink, self.choose, self.reload_manager, self.process != NONE))
+            or any((self.target.damages, self.directories, self.outside_writes, self.outside_removes, self.drain))
+            or any((self.secrets_changed, self.secrets_removed))
+        )
+
+
+def make_plan(site: Site, view: View, target: Target, request: Request) -> Plan:
+    """What it takes to have `target` served and nothing left over."""
+    writes = tuple(damage.path for damage in store.outside_damages(site.layout, target.manifest, site.system_owner))
+    removes = store.outside_leftovers(site.layout, view.releases.values(), target.manifest)
+    expected = admin.expectation(target.xds)
+    keeper = _keeper(site, view, target, expected)
+    # A unit that somebody changed may be what the process was started with.
+    if any(path in admin.process_files({path: ""}) for path in writes) or _is_deaf(site, keeper, target):
+        keeper = ""
+    unpruned = view.active == target.digest and view.linked not in ("", target.digest)
+    accepted = bool(keeper) and not site.live.missing(keeper, expected)
+    settled = accepted or (bool(keeper) and unpruned and _runs_link(site, view, keeper))
+    process = (NONE if settled else RELOAD) if keeper else REPLACE if view.running else START
+    at_boot = view.instances[keeper].at_boot if keeper else None
+    others = [instance for name, instance in view.instances.items() if keeper and name != keeper]
+    changed, removed = _secrets(site, view, target, request)
+    back = view.active if view.active != target.digest else view.previous
+    known = [*view.releases.values(), target.manifest]
+    return Plan(
+        target=target,
+        before=view.active,
+        process=process,
+        keeper=keeper,
+        drain=tuple(each.name for each in others if each.state in (RUNNING, STARTING, FAILED)),
+        choose=at_boot is not None and (not at_boot or any(each.at_boot for each in others)),
+        make_user=not site.has_user,
+        directories=tuple(each for each in site.layout.directories() if _is_wrong(site, each)),
+        stage=not target.on_host,
+        outside_writes=writes,
+        outside_removes=removes,
+        reload_manager=site.manager.is_stale(),
+        relink=not store.is_linked(site.layout) or not (view.linked == target.digest or (unpruned and settled)),
+        secrets_changed=changed,
+        secrets_removed=removed,
+        record=history.active(view.history) != target.digest,
+        prune_clusters=unpruned and settled and not accepted,
+        prune=_too_old(site, view, target.digest, back, request.keep),
+        leftovers=store.leftovers(site.layout, view.linked),
+        half_written=outside.half_written(site.layout, {path for each in known for path in each.outside}),
+    )
+
+
+def ahead(site: Site, view: View, plan: Plan, request: Request) -> tuple[str, ...]:
+    """Why the plan cannot end well, found before it begins."""
+    if plan.process == NONE:
+        return ()
+    delivered = request.secrets or {}
+    return checks.problems(site.host, plan.target.envoy, delivered, view.pids, site.private_owner)
+
+
+def _keeper(site: Site, view: View, target: Target, expected: Mapping[str, str]) -> str:
+    """The instance that serves and was started with what the target has; best one that has accepted it."""
+    build = site.envoy.build()
+    fitting = [
+        instance
+        for instance in view.running
+        if site.live.started_with(instance.name) == target.process_digest and site.live.build(instance.name) == build
+    ]
+
+    def rank(instance: Instance) -> tuple[bool, bool]:
+        return (not site.live.missing(instance.name, expected), bool(instance.at_boot))
+
+    return max(fitting, key=rank).name if fitting else ""
+
+
+def _is_deaf(site: Site, keeper: str, target: Target) -> bool:
+    return bool(keeper) and bool(site.live.metrics_problem(target.envoy))
+
+
+def _runs_link(site: Site, view: View, keeper: str) -> bool:
+    """Whether the keeper runs the step towards the target that is linked: only old clusters wait to be removed."""
+    return not site.live.missing(keeper, expected_of(site, view.linked))
+
+
+def _secrets(site: Site, view: View, target: Target, request: Request) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if request.secrets is None:
+        return (), ()
+    where, owner = site.host.secrets_dir, site.private_owner
+    changed = secrets.deliver(where, request.secrets, owner, keep_others=False, check=True)
+    return changed, secrets.prune(where, kept_secrets(site, view, target, request.secrets), check=True)
+
+
+def kept_secrets(site: Site, view: View, target: Target, given: Iterable[str]) -> frozenset[str]:
+    """The secret files that stay: those given, and those of the release before, so that going back needs no store."""
+    back = view.active if view.active != target.digest else view.previous
+    kept = frozenset(given)
+    if back in view.releases:
+        kept |= checks.secret_files(site.host, admin.xds_files(str(site.layout.release(back))))
+    return kept
+
+
+def _too_old(site: Site, view: View, target: str, back: str, keep: int) -> tuple[str, ...]:
+    """Releases beyond the `keep` that were active last, the target being the latest; those to go back to stay."""
+    staged = {digest: each.facts.get("staged_at", "") for digest, each in view.releases.items()}
+    order = [target, *(digest for digest in history.by_recency(view.history, staged) if digest != target)]
+    stay = {*order[:keep], target, back, view.active}
+    unreadable = {path.name for path in site.layout.releases.glob("*") if is_digest(path.name)} - set(view.releases)
+    return tuple(sorted((set(view.releases) | unreadable) - stay))
+
+
+def _is_wrong(site: Site, directory: Directory) -> bool:
+    try:
+        status = directory.path.stat()
+    except OSError:
+        return True
+    owner = site.private_owner if directory.private else site.config_owner
+    wrong_owner = owner is not None and (status.st_uid, status.st_gid) != owner
+    return wrong_owner or status.st_mode & 0o7777 != directory.mode

@@ -1,0 +1,177 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The work of the module `gateway_release`: one call, under one lock, from what is asked for to what is told."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._errors import ReleaseError
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
+from ansible_collections.gatewayops.openai.plugins.module_utils._release import apply, lock, plan, remove, view
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.layout import CONFIG_MODE
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import Ops, ReadOnlyOps, told
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.plan import Plan, Request
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.service import STARTING
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.site import Site, make_site
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.view import Target, View
+
+PRESENT = "present"
+ACTIVE = "active"
+ABSENT = "absent"
+#: The file in a release that tells what it is made of, see `_bundle.RESOURCES`.
+_RESOURCES = "resources.json"
+#: Seconds that an instance gets which is just being started by somebody else.
+_STARTING_SECONDS = 10.0
+
+Result = dict[str, Any]
+
+
+def run(host: Host, state: str, request: Request, *, check: bool) -> Result:
+    """Bring a release into `state`; what the module returns. Raises ReleaseError for everything that goes wrong."""
+    site = make_site(host, ReadOnlyOps() if check else Ops())
+    try:
+        return run_on(site, state, request, check=check)
+    except OSError as error:
+        raise told(error, site.layout.config) from None
+
+
+def run_on(site: Site, state: str, request: Request, *, check: bool) -> Result:
+    """The same on a given site; also raises OSError."""
+    if state == ABSENT:
+        return _absent(site, request, check=check)
+    with _held(site, check=check):
+        if not check:
+            _wait_started(site)
+        now = view.look(site)
+        target = view.find_target(site, now, request.digest, request.files, request.facts or {})
+        if target is None:
+            return _needs_bundle(site, now, request)
+        if state == PRESENT:
+            return _present(site, now, target, request, check=check)
+        return _active(site, now, target, request, check=check)
+
+
+def _active(site: Site, now: View, target: Target, request: Request, *, check: bool) -> Result:
+    todo = plan.make_plan(site, now, target, request)
+    problems = plan.ahead(site, now, todo, request)
+    if problems:
+        raise ReleaseError(f"release {target.digest} cannot be served, nothing was changed: {'; '.join(problems)}")
+    if not check:
+        done = apply.activate(site, now, todo, request)
+        return _told(site, todo, done.steps, _message(todo, done.busy))
+    if request.validate and (todo.stage or todo.process != plan.NONE):
+        site.envoy.validate(target.envoy)
+    return _told(site, todo, (), _message(todo, ()))
+
+
+def _present(site: Site, now: View, target: Target, request: Request, *, check: bool) -> Result:
+    todo = plan.make_plan(site, now, target, request)
+    changed = any((todo.stage, target.damages, todo.make_user, todo.directories))
+    if check:
+        if request.validate and todo.stage:
+            site.envoy.validate(target.envoy)
+    else:
+        apply.prepare(site, todo, request)
+    return {
+        "changed": changed,
+        "digest": target.digest,
+        "previous": now.previous,
+        "process": plan.NONE,
+        "envoy_version": site.envoy.version(),
+        "steps": [],
+        "secrets_changed": [],
+        "pruned": [],
+        "repaired": [str(damage) for damage in target.damages],
+        "message": f"release {target.digest} is {'staged' if changed else 'already staged'}, not active",
+    }
+
+
+def _absent(site: Site, request: Request, *, check: bool) -> Result:
+    found = remove.traces(site)
+    if found and not check:
+        if site.layout.config.is_dir():
+            with _held(site, check=False):
+                remove.remove(site, request.drain_wait)
+        else:
+            remove.remove(site, request.drain_wait)
+    return {
+        "changed": bool(found),
+        "removed": list(found),
+        "message": "the gateway is removed; its user and its logs stay" if found else "there is no gateway",
+    }
+
+
+def _needs_bundle(site: Site, now: View, request: Request) -> Result:
+    resources: object = {}
+    if now.active:
+        try:
+            resources = json.loads((site.layout.release(now.active) / _RESOURCES).read_bytes())
+        except (OSError, ValueError):
+            resources = {}
+    return {
+        "changed": False,
+        "needs_bundle": True,
+        "resources": resources,
+        "active": now.active,
+        "digest": request.digest,
+        "message": f"release {request.digest} is not on this host, or not as it was made",
+    }
+
+
+def _told(site: Site, todo: Plan, steps: tuple[str, ...], message: str) -> Result:
+    return {
+        "changed": todo.changed,
+        "digest": todo.target.digest,
+        "previous": todo.before if todo.before != todo.target.digest else "",
+        "process": todo.process,
+        "envoy_version": site.envoy.version(),
+        "steps": list(steps),
+        "secrets_changed": sorted({*todo.secrets_changed, *todo.secrets_removed}),
+        "pruned": list(todo.prune),
+        "repaired": list(todo.repaired),
+        "message": message,
+    }
+
+
+_PROCESS = {
+    plan.NONE: "the process goes on",
+    plan.START: "a process is started",
+    plan.RELOAD: "the process reads its files again",
+    plan.REPLACE: "another process takes over, the old one is drained in the background",
+}
+
+
+def _message(todo: Plan, busy: tuple[str, ...]) -> str:
+    if not todo.changed:
+        text = f"release {todo.target.digest} is active and as it was made"
+    else:
+        text = f"release {todo.target.digest}: {_PROCESS[todo.process]}"
+    if todo.repaired:
+        text += f"; brought back: {', '.join(todo.repaired)}"
+    if busy:
+        text += f"; {len(busy)} clusters of the old release still have requests, a later run removes them"
+    return text
+
+
+@contextmanager
+def _held(site: Site, *, check: bool) -> Iterator[None]:
+    if check:
+        with lock.looking(site.layout.lock):
+            yield
+        return
+    if not site.layout.config.is_dir():
+        site.ops.mkdir(site.layout.config, CONFIG_MODE, site.config_owner)
+    with lock.exclusively(site.layout.lock, site.ops):
+        yield
+
+
+def _wait_started(site: Site) -> None:
+    end = time.monotonic() + _STARTING_SECONDS
+    while time.monotonic() < end and any(each.state == STARTING for each in site.manager.instances().values()):
+        time.sleep(0.2)

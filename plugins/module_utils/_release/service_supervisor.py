@@ -1,0 +1,204 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""supervisor as the service manager of a gateway, as an ordinary user: over the XML-RPC interface of supervisord.
+
+`supervisorctl update` restarts what serves. So a changed configuration is given to an instance only while that one is
+stopped, just before it is started.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import time
+import xmlrpc.client
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._errors import ReleaseError
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import INSTANCES
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.layout import Layout
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import Ops
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.service import (
+    DRAINING,
+    FAILED,
+    RUNNING,
+    STARTING,
+    STOPPED,
+    Instance,
+)
+
+#: From supervisor's documentation, "Process States".
+_STATES = {
+    "RUNNING": RUNNING,
+    "STARTING": STARTING,
+    "STOPPING": DRAINING,
+    "BACKOFF": FAILED,
+    "FATAL": STOPPED,
+    "UNKNOWN": STOPPED,
+    "EXITED": STOPPED,
+    "STOPPED": STOPPED,
+}
+#: Codes of xmlrpc Faults, from supervisor.xmlrpc.Faults.
+_BAD_NAME = 10
+_ALREADY_STARTED = 60
+_SECONDS = 15.0
+
+
+class Supervisor:
+    """supervisord with the configuration of the release that is active."""
+
+    def __init__(self, layout: Layout, ops: Ops) -> None:
+        self._layout = layout
+        self._ops = ops
+        self._socket = str(Path(layout.host.runtime_dir, "supervisor.sock"))
+
+    @property
+    def configuration(self) -> str:
+        """The configuration file, by a path that stays the same."""
+        return f"{self._layout.host.current}/supervisor/supervisord.conf"
+
+    def is_running(self) -> bool:
+        """Whether supervisord answers."""
+        try:
+            self._call("getState")
+        except OSError:
+            return False
+        return True
+
+    def instances(self) -> Mapping[str, Instance]:
+        """Both instances by name."""
+        return {name: self._instance(name) for name in INSTANCES}
+
+    def is_stale(self) -> bool:
+        """Never: an instance gets its configuration when it is started."""
+        return False
+
+    def reload(self) -> None:
+        """Nothing to do, see `is_stale`."""
+
+    def start(self, name: str) -> None:
+        """Start an instance with the configuration that is in place now, and supervisord with it if that is not up.
+
+        Without supervisord it is the first instance that starts, whichever was asked for: `autostart` says so.
+        """
+        if not self.is_running():
+            self._start_supervisord()
+            return
+        self._ops.before("supervisor", f"update {name}")
+        if self._instance(name).state == FAILED:
+            self._change("stopProcess", name)
+        added, changed, _ = self._change("reloadConfig")[0]
+        if name in changed:
+            self._change("removeProcessGroup", name)
+        if name in changed or name in added:
+            self._change("addProcessGroup", name)
+        self._ops.before("supervisor", f"start {name}")
+        try:
+            self._change("startProcess", name, False)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode != _ALREADY_STARTED:
+                raise ReleaseError(f"supervisord cannot start {name}: {fault.faultString}") from None
+
+    def drain(self, name: str) -> None:
+        """Begin to stop an instance: `libexec/run-envoy` drains it on TERM, and its end is not taken for a failure."""
+        self._ops.before("supervisor", f"drain {name}")
+        instance = self._instance(name)
+        if instance.state in (RUNNING, STARTING):
+            # Seen before run-envoy gets to it.
+            self._ops.write(self._layout.draining(name), b"-\n", 0o600)
+            self._change("signalProcess", name, "TERM")
+        elif instance.state == FAILED:
+            self._change("stopProcess", name, False)
+
+    def choose(self, name: str) -> None:
+        """Nothing to do: after a start of the machine either instance is right."""
+
+    def mark(self, name: str) -> str:
+        """A point in the log: how long it is."""
+        try:
+            return str(self._log(name).stat().st_size)
+        except OSError:
+            return "0"
+
+    def log_since(self, name: str, mark: str) -> str:
+        """What an instance wrote to its log since `mark`, all of it when the log was begun anew."""
+        try:
+            content = self._log(name).read_bytes()
+        except OSError:
+            return ""
+        return content[int(mark) if int(mark) <= len(content) else 0 :].decode("utf-8", "replace")
+
+    def remove(self) -> None:
+        """Shut supervisord down."""
+        if not self.is_running():
+            return
+        self._ops.before("supervisor", "shutdown")
+        self._change("shutdown")
+        end = time.monotonic() + _SECONDS
+        while self.is_running():
+            if time.monotonic() > end:
+                raise ReleaseError("supervisord does not shut down")
+            time.sleep(0.1)
+
+    def _start_supervisord(self) -> None:
+        self._ops.run([self._layout.host.supervisord, "-c", self.configuration], _SECONDS)
+        end = time.monotonic() + _SECONDS
+        while not self.is_running():
+            if time.monotonic() > end:
+                raise ReleaseError(f"supervisord does not answer, see {self._layout.host.log_dir}/supervisord.log")
+            time.sleep(0.05)
+
+    def _instance(self, name: str) -> Instance:
+        try:
+            found = self._call("getProcessInfo", name)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode == _BAD_NAME:
+                return Instance(name, STOPPED)
+            raise ReleaseError(f"supervisord says nothing of {name}: {fault.faultString}") from None
+        except OSError:
+            return Instance(name, STOPPED)
+        state = _STATES.get(str(found["statename"]), STOPPED)
+        if state in (RUNNING, STARTING) and self._layout.draining(name).exists():
+            state = DRAINING
+        return Instance(name, state, int(found["pid"]))
+
+    def _log(self, name: str) -> Path:
+        return Path(self._layout.host.log_dir, name + ".log")
+
+    def _change(self, method: str, *arguments: Any) -> Any:
+        try:
+            return self._call(method, *arguments)
+        except OSError as error:
+            raise ReleaseError(f"supervisord does not answer on {self._socket}: {error}") from None
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        """Call `supervisor.<method>`. Raises OSError when nobody answers, and xmlrpc.client.Fault."""
+        server = xmlrpc.client.ServerProxy("http://supervisor", transport=_UnixTransport(self._socket))
+        try:
+            return getattr(server.supervisor, method)(*arguments)
+        except (http.client.HTTPException, xmlrpc.client.ProtocolError) as error:
+            raise OSError(f"no answer to {method}: {error}") from None
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("supervisor", timeout=_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class _UnixTransport(xmlrpc.client.Transport):
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        """A connection to the socket, whatever the host is called."""
+        return _UnixConnection(self._path)
