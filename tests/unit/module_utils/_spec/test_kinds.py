@@ -121,6 +121,7 @@ def test_urls(written: str, text: str, parts: tuple[Any, ...]) -> None:
         "https://x/#a",
         "https://[::1",
         "https://[zz]",
+        "https://[1::2::3]/",
         "https://a b/",
         "https://x/v1\n",
         "https://-x/",

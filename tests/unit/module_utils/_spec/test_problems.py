@@ -137,6 +137,7 @@ SEARCH = (CONSUMERS, "search-team")
         ),
         (("gateway_size", "concurrency"), REMOVED, "gateway_size.concurrency: is required"),
         (("gateway_shared",), [], "gateway_shared: must be a dictionary, not a list"),
+        (("gateway_policies",), ["off"], "gateway_policies: must be a dictionary of names, not a list"),
         # Units.
         (
             (*GPT, "timeouts", "idle"),
