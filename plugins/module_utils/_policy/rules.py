@@ -88,9 +88,9 @@ def _plain_secret(spec: Spec) -> Iterator[Place]:
         if isinstance(source, Literal):
             yield Place(
                 path,
-                "holds a secret in plain text",
-                "store the secret and write a reference to it, such as vault://MOUNT/PATH#FIELD; "
-                "count the old value as disclosed",
+                "holds a secret itself instead of a reference to it",
+                "store the secret and write a reference such as vault://MOUNT/PATH#FIELD; "
+                "a value that was committed counts as disclosed",
             )
 
 

@@ -70,7 +70,7 @@ def test_tls_version(version: str, denied: bool) -> None:
 def test_plain_secret(place: tuple[Any, ...], value: str, path: str) -> None:
     found = findings((place, value))
     assert [(finding.rule, finding.severity, finding.path, finding.message) for finding in found] == [
-        ("plain_secret", "deny", path, "holds a secret in plain text")
+        ("plain_secret", "deny", path, "holds a secret itself instead of a reference to it")
     ]
     assert "canary" not in str(PolicyError(found)) + repr(found)
 
