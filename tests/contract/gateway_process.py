@@ -185,6 +185,14 @@ class Gateway:
         """What Envoy wrote to its log, at its end."""
         return self.log.read_text(errors="replace")[-4000:]
 
+    def complains(self, text: str) -> bool:
+        """Whether `text` comes to stand in Envoy's log, which is flushed first."""
+        end = time.monotonic() + 5
+        while text not in self.complaints() and time.monotonic() < end:
+            admin.ask(self.socket, "/reopen_logs", "POST")
+            time.sleep(0.05)
+        return text in self.complaints()
+
     def stop(self) -> None:
         if self._process:
             self._process.send_signal(signal.SIGTERM)
