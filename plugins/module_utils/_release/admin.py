@@ -36,6 +36,7 @@ BRIEF = 15.0
 GATEWAY = "gateway"
 
 _COUNTERS = ("update_rejected", "update_failure")
+_IN_FLIGHT = ("rq_active", "rq_pending_active")
 _MANAGERS = (
     "cluster_manager.warming_clusters",
     "listener_manager.total_listeners_warming",
@@ -210,7 +211,7 @@ def busy_clusters(path: str, names: frozenset[str]) -> tuple[str, ...]:
         if cluster.get("name") not in names:
             continue
         for host in cluster.get("host_statuses", []):
-            if any(s.get("name") == "rq_active" and int(s.get("value", 0)) for s in host.get("stats", [])):
+            if any(each.get("name") in _IN_FLIGHT and int(each.get("value", 0)) for each in host.get("stats", [])):
                 busy.add(cluster["name"])
     return tuple(sorted(busy))
 

@@ -175,7 +175,7 @@ def _again(site: Site, plan: Plan) -> None:
 
 
 def _undo(site: Site, view: View, plan: Plan, kept: Mapping[str, Mapping[str, Any]] | None) -> None:
-    """Put back what stands beside the link: files on the system, secrets. The error that led here is the one to tell."""
+    """Put back what stands beside the link: files on the system, secrets. The error that led here is what is told."""
     former = view.releases.get(view.active)
     if former is not None and view.active != plan.target.digest:
         with suppress(OSError, ReleaseError):

@@ -55,6 +55,8 @@ class Plan:
     target: Target
     #: The release that is served before, which may be the target.
     before: str
+    #: The release that `previous` means once the target is served.
+    back: str
     #: What happens to the process: NONE, START, RELOAD, REPLACE.
     process: str
     #: The instance that serves now and goes on serving; '' when it has to be started or replaced.
@@ -120,6 +122,7 @@ def make_plan(site: Site, view: View, target: Target, request: Request) -> Plan:
     return Plan(
         target=target,
         before=view.active,
+        back=back,
         process=process,
         keeper=keeper,
         drain=tuple(each.name for each in others if each.state in (RUNNING, STARTING, FAILED)),

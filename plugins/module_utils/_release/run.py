@@ -63,11 +63,12 @@ def _active(site: Site, now: View, target: Target, request: Request, *, check: b
     if problems:
         raise ReleaseError(f"release {target.digest} cannot be served, nothing was changed: {'; '.join(problems)}")
     if not check:
+        before = _resources(site, now)
         done = apply.activate(site, now, todo, request)
-        return _told(site, todo, done.steps, _message(todo, done.busy))
+        return _told(site, todo, before, done.steps, _message(todo, done.busy))
     if request.validate and (todo.stage or todo.process != plan.NONE):
         site.envoy.validate(target.envoy)
-    return _told(site, todo, (), _message(todo, ()))
+    return _told(site, todo, _resources(site, now), (), _message(todo, ()))
 
 
 def _present(site: Site, now: View, target: Target, request: Request, *, check: bool) -> Result:
@@ -107,28 +108,30 @@ def _absent(site: Site, request: Request, *, check: bool) -> Result:
     }
 
 
+def _resources(site: Site, now: View) -> object:
+    """What the active release is made of, `{}` when there is none."""
+    try:
+        return json.loads((site.layout.release(now.active) / _RESOURCES).read_bytes()) if now.active else {}
+    except (OSError, ValueError):
+        return {}
+
+
 def _needs_bundle(site: Site, now: View, request: Request) -> Result:
-    resources: object = {}
-    if now.active:
-        try:
-            resources = json.loads((site.layout.release(now.active) / _RESOURCES).read_bytes())
-        except (OSError, ValueError):
-            resources = {}
     return {
         "changed": False,
         "needs_bundle": True,
-        "resources": resources,
+        "resources": _resources(site, now),
         "active": now.active,
         "digest": request.digest,
         "message": f"release {request.digest} is not on this host, or not as it was made",
     }
 
 
-def _told(site: Site, todo: Plan, steps: tuple[str, ...], message: str) -> Result:
-    return {
+def _told(site: Site, todo: Plan, before: object, steps: tuple[str, ...], message: str) -> Result:
+    result = {
         "changed": todo.changed,
         "digest": todo.target.digest,
-        "previous": todo.before if todo.before != todo.target.digest else "",
+        "previous": todo.back,
         "process": todo.process,
         "envoy_version": site.envoy.version(),
         "steps": list(steps),
@@ -137,6 +140,9 @@ def _told(site: Site, todo: Plan, steps: tuple[str, ...], message: str) -> Resul
         "repaired": list(todo.repaired),
         "message": message,
     }
+    if todo.before != todo.target.digest:
+        result["resources"] = before
+    return result
 
 
 _PROCESS = {
