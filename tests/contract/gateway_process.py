@@ -121,6 +121,7 @@ class Gateway:
         self.access_log = Path(host.log_dir, "access.log")
         self._process: subprocess.Popen[bytes] | None = None
         self._active: Bundle | None = None
+        self.returncode: int | None = None
 
     def start(self, raw: Mapping[str, Any]) -> None:
         spec, bundle = self._bundle(raw)
@@ -196,7 +197,7 @@ class Gateway:
     def stop(self) -> None:
         if self._process:
             self._process.send_signal(signal.SIGTERM)
-            self._process.wait(20)
+            self.returncode = self._process.wait(20)
 
     def _bundle(self, raw: Mapping[str, Any]) -> tuple[Spec, Bundle]:
         spec = parse_spec(raw)

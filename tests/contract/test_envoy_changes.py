@@ -1,0 +1,292 @@
+"""A running gateway that changes: secrets by a rename, configuration by steps, and no request lost either way."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import socket
+import ssl
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from contract.certificates import Authority
+from contract.gateway_process import Gateway, Provider, free_port, gateway
+from contract.test_envoy_requests import Answer, call, chat, replace, until
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._release import admin
+
+
+@dataclass
+class World:
+    gateway: Gateway
+    port: int
+    on_host: int
+    delivered: int
+    alpha: Provider
+    beta: Provider
+    authority: Authority
+    spec: dict[str, Any]
+    folder: Path
+
+    def ask(self, model: str = "first", key: str = "sk-all") -> Answer:
+        return call(self.port, body=chat(model), key=key)
+
+    def changed(self) -> dict[str, Any]:
+        return copy.deepcopy(self.spec)
+
+    def switch(self, spec: dict[str, Any]) -> list[str]:
+        names = self.gateway.switch(spec)
+        self.spec = spec
+        return names
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("gateway")
+    authority = Authority(folder, "ca")
+    certificate, key = authority.sign("one", "localhost")
+    port, on_host, delivered = free_port(), free_port(), free_port()
+    secrets = {"sk-certificate": certificate.read_text(), "sk-private-key": key.read_text()}
+    with ExitStack() as stack:
+        alpha = Provider("alpha", "--api-key", "sk-alpha", "--api-key", "sk-rotated")
+        stack.callback(alpha.stop)
+        beta = Provider("beta", "--api-key", "sk-beta")
+        stack.callback(beta.stop)
+        raw = {
+            "gateway_listeners": {
+                "plain": {"address": "127.0.0.1", "port": port},
+                "on-host": {
+                    "address": "127.0.0.1",
+                    "port": on_host,
+                    "tls": {"certificate": str(certificate), "private_key": str(key)},
+                },
+                "delivered": {
+                    "address": "127.0.0.1",
+                    "port": delivered,
+                    "tls": {"certificate": secrets["sk-certificate"], "private_key": secrets["sk-private-key"]},
+                },
+            },
+            "gateway_metrics": {"port": free_port()},
+            "gateway_providers": {
+                "alpha": {"type": "openai", "base_url": f"{alpha.url}/v1", "api_key": "env://ALPHA"},
+                "beta": {"type": "openai", "base_url": f"{beta.url}/v1", "api_key": "env://BETA"},
+            },
+            "gateway_models": {
+                "first": {"targets": [{"provider": "alpha", "model": "first"}]},
+                "second": {"targets": [{"provider": "alpha", "model": "second"}]},
+            },
+            "gateway_consumers": {
+                "all": {"api_keys": ["env://ALL"], "models": ["*"]},
+                "some": {"api_keys": ["env://SOME"], "models": ["first", "second"]},
+                "limited": {
+                    "api_keys": ["env://LIMITED"],
+                    "models": ["first"],
+                    "limits": {"requests_per_minute": 3},
+                },
+            },
+        }
+        started = stack.enter_context(gateway(folder, raw))
+        yield World(started, port, on_host, delivered, alpha, beta, authority, raw, folder)
+
+
+@contextmanager
+def load(*asks: Any) -> Iterator[Counter[int]]:
+    """Ask all the time; the statuses are counted (0 for a connection that failed)."""
+    statuses: Counter[int] = Counter()
+    over = threading.Event()
+
+    def run(ask: Any) -> None:
+        while not over.is_set():
+            try:
+                status = ask().status
+            except OSError:
+                status = 0
+            statuses[status] += 1
+            time.sleep(0.001)
+
+    threads = [threading.Thread(target=run, args=(ask,)) for ask in asks]
+    for thread in threads:
+        thread.start()
+    try:
+        time.sleep(0.1)
+        yield statuses
+        time.sleep(0.1)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def served_certificate(port: int) -> bytes:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with closing(socket.create_connection(("127.0.0.1", port))) as plain, context.wrap_socket(plain) as client:
+        found = client.getpeercert(binary_form=True)
+        assert found
+        return found
+
+
+class TestSecrets:
+    def test_a_providers_key(self, world: World) -> None:
+        world.alpha.reset()
+        with load(world.ask, world.ask) as statuses:
+            world.gateway.rotate(ALPHA="sk-rotated")
+        assert set(statuses) == {200}
+        assert world.alpha.seen()[0]["headers"]["authorization"] == "Bearer sk-alpha"
+        assert world.alpha.seen()[-1]["headers"]["authorization"] == "Bearer sk-rotated"
+
+    def test_a_consumers_key(self, world: World) -> None:
+        with load(world.ask) as statuses:
+            world.gateway.rotate(SOME="sk-some-new")
+            assert until(lambda: world.ask(key="sk-some-new"), 200).status == 200
+            assert until(lambda: world.ask(key="sk-some"), 401).status == 401
+            world.gateway.rotate()
+            assert until(lambda: world.ask(key="sk-some"), 200).status == 200
+        assert set(statuses) == {200}
+
+    def test_a_certificate_on_the_host(self, world: World) -> None:
+        before = served_certificate(world.on_host)
+        certificate, key = world.authority.sign("two", "localhost")
+        listener = world.spec["gateway_listeners"]["on-host"]["tls"]
+        for source, target in ((key, listener["private_key"]), (certificate, listener["certificate"])):
+            shutil.copy(source, f"{target}.new")
+            Path(f"{target}.new").rename(target)
+        end = time.monotonic() + 5
+        while served_certificate(world.on_host) == before and time.monotonic() < end:
+            time.sleep(0.02)
+        assert served_certificate(world.on_host) != before
+
+    def test_a_delivered_certificate(self, world: World) -> None:
+        before = served_certificate(world.delivered)
+        certificate, key = world.authority.sign("three", "localhost")
+        path = Path(world.gateway.host.secrets_dir, "listener-delivered.json")
+        document = json.loads(path.read_text())
+        pair = document["resources"][0]["tls_certificate"]
+        pair["certificate_chain"]["inline_string"] = certificate.read_text()
+        pair["private_key"]["inline_string"] = key.read_text()
+        replace(path, json.dumps({**document, "version_info": "next"}))
+        end = time.monotonic() + 5
+        while served_certificate(world.delivered) == before and time.monotonic() < end:
+            time.sleep(0.02)
+        assert served_certificate(world.delivered) != before
+
+    def test_a_key_that_cannot_be_read_is_not_left_out(self, world: World) -> None:
+        """A provider with a key never gets a request without it: neither when the file goes, nor when it is empty."""
+        path = Path(world.gateway.host.secrets_dir, "provider-alpha.json")
+        before = path.read_text()
+        document = json.loads(before)
+        document["resources"][0]["generic_secret"]["secret"]["inline_string"] = ""
+        world.alpha.reset()
+        try:
+            replace(path, json.dumps({**document, "version_info": "empty"}))
+            time.sleep(0.3)
+            answers = [world.ask() for _ in range(3)]
+        finally:
+            replace(path, before)
+        assert all("authorization" in seen["headers"] for seen in world.alpha.seen())
+        assert {answer.status for answer in answers} <= {200, 503}
+
+
+class TestSteps:
+    def test_nothing_changed(self, world: World) -> None:
+        assert world.switch(world.changed()) == []
+
+    def test_a_model_more(self, world: World) -> None:
+        spec = world.changed()
+        spec["gateway_models"]["third"] = {"targets": [{"provider": "beta", "model": "x"}]}
+        assert world.ask("third").status == 404
+        with load(world.ask, lambda: world.ask("second", "sk-some")) as statuses:
+            names = world.switch(spec)
+        assert len(names) == 2
+        assert set(statuses) == {200}
+        assert world.ask("third").status == 200
+        assert world.ask("third", "sk-some").status == 403
+
+    def test_another_provider_for_all_models(self, world: World) -> None:
+        spec = world.changed()
+        for model in spec["gateway_models"].values():
+            model["targets"] = [{"provider": "beta", "model": "moved"}]
+        with load(world.ask, lambda: world.ask("second", "sk-some")) as statuses:
+            names = world.switch(spec)
+        assert len(names) == 3
+        assert set(statuses) == {200}
+        assert world.ask().json["model"] == "moved"
+
+    def test_a_provider_that_moves(self, world: World) -> None:
+        spec = world.changed()
+        spec["gateway_providers"]["alpha"]["base_url"] = f"{world.alpha.url}/elsewhere/v1"
+        del spec["gateway_providers"]["beta"]
+        for model in spec["gateway_models"].values():
+            model["targets"] = [{"provider": "alpha", "model": "moved-again"}]
+        with load(world.ask, lambda: world.ask("second", "sk-some")) as statuses:
+            world.switch(spec)
+        assert set(statuses) == {200}
+        assert world.ask().json["system_fingerprint"] == "alpha"
+
+    def test_consumers_that_may_use_other_models(self, world: World) -> None:
+        """The access list of a route and the group of a consumer are in different files, which change in no order."""
+        for models in (["second", "third"], ["*"], ["s*"], ["first", "second"]):
+            spec = world.changed()
+            spec["gateway_consumers"]["some"]["models"] = models
+            with load(world.ask, lambda: world.ask("second", "sk-some")) as statuses:
+                world.switch(spec)
+            assert set(statuses) == {200}, models
+        assert world.ask("third", "sk-some").status == 403
+
+    def test_a_consumer_more_and_less(self, world: World) -> None:
+        modified = world.gateway.statistic("listener_manager.listener_modified")
+        spec = world.changed()
+        spec["gateway_consumers"]["new"] = {"api_keys": ["env://NEW"], "models": ["third"]}
+        with load(world.ask) as statuses:
+            world.switch(spec)
+            assert world.ask("third", "sk-new").status == 200
+            assert world.ask("first", "sk-new").status == 403
+            del (without := world.changed())["gateway_consumers"]["new"]
+            world.switch(without)
+            assert until(lambda: world.ask("third", "sk-new"), 401).status == 401
+        assert set(statuses) == {200}
+        assert world.gateway.statistic("listener_manager.listener_modified") == modified
+
+    def test_buckets_stay_as_they_are(self, world: World) -> None:
+        assert [world.ask(key="sk-limited").status for _ in range(5)] == [200, 200, 200, 429, 429]
+        spec = world.changed()
+        spec["gateway_consumers"]["other"] = {"api_keys": ["env://OTHER"], "models": ["second"]}
+        spec["gateway_models"]["fourth"] = {"targets": [{"provider": "alpha", "model": "x"}]}
+        world.switch(spec)
+        assert world.ask(key="sk-limited").status == 429
+        spec = world.changed()
+        spec["gateway_consumers"]["limited"]["limits"]["requests_per_minute"] = 6
+        world.switch(spec)
+        assert world.ask(key="sk-limited").status == 200
+
+    def test_a_listener_less(self, world: World) -> None:
+        spec = world.changed()
+        del spec["gateway_listeners"]["delivered"]
+        with load(world.ask) as statuses:
+            world.switch(spec)
+        assert set(statuses) == {200}
+        time.sleep(0.2)
+        assert world.ask().status == 200
+
+    def test_leaving_a_load_balancer(self, world: World) -> None:
+        admin.ask(world.gateway.socket, "/healthcheck/fail", "POST")
+        try:
+            assert call(world.port, "/healthz", key=None, method="GET").status == 503
+            assert world.ask().status == 200
+        finally:
+            admin.ask(world.gateway.socket, "/healthcheck/ok", "POST")
+        assert call(world.port, "/healthz", key=None, method="GET").status == 200
+
+
+def test_it_ends_well(world: World) -> None:
+    world.gateway.stop()
+    assert "Segmentation" not in world.gateway.complaints()
+    assert world.gateway.returncode == 0
