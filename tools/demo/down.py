@@ -12,8 +12,8 @@ GATEWAY_PATIENCE = 20.0
 
 def down() -> None:
     known = places.read()
-    where = [HOME, *([known.memory] if known else [])]
-    with step("Stopping the demo"):
+    where = [HOME, known.memory if known else places.memory_for_this_checkout()]
+    with step("Stopping the demo; Envoy lets its connections end, which takes some seconds"):
         # Supervisors first: they stop what they started, in order, and would otherwise start it again.
         supervisors = [process for process in processes.running(where) if process.supervises]
         killed = processes.end(supervisors, patience=GATEWAY_PATIENCE)

@@ -57,24 +57,22 @@ def read() -> Places | None:
         return None
 
 
-def prepare(*, busy: bool) -> Places:
+def prepare(known: Places | None, *, held: frozenset[str]) -> Places:
     """Make the directories, and choose the ports or check those that an earlier run chose.
 
-    busy: whether services of an earlier run still hold these ports.
+    held: the names of the ports that processes of this demo have already.
     """
-    memory = _memory_for_this_checkout()
-    known = read()
+    memory = memory_for_this_checkout()
     plain = re.fullmatch(r"[\w/.-]+", str(ROOT), re.ASCII)
     places = Places(
         memory=memory, ports=known.ports if known else _free_ports(), checkout=ROOT if plain else memory / "checkout"
     )
-    if not busy:
-        for name, port in places.ports.items():
-            if not _is_free(port):
-                raise DemoError(
-                    f"port {port}, which this demo used for {name}, is now taken by another program.\n"
-                    "Stop that program, or `make demo-down` and `make demo` again to choose other ports."
-                )
+    for name, port in places.ports.items():
+        if name not in held and not _is_free(port):
+            raise DemoError(
+                f"port {port}, which this demo used for {name}, is now taken by another program.\n"
+                "Stop that program, or `make demo-down` and `make demo` again to choose other ports."
+            )
     _own_directory(places.memory)
     for directory in (HOME, LOGS, HOME / "run"):
         directory.mkdir(parents=True, exist_ok=True)
@@ -108,14 +106,14 @@ def locked() -> Iterator[None]:
 
 def remove(places: Places | None) -> tuple[Path, ...]:
     """Remove what the demo made, and return the directories that are gone."""
-    memory = places.memory if places else _memory_for_this_checkout()
+    memory = places.memory if places else memory_for_this_checkout()
     found = tuple(directory for directory in (HOME, memory) if directory.is_dir())
     for directory in found:
         shutil.rmtree(directory)
     return found
 
 
-def _memory_for_this_checkout() -> Path:
+def memory_for_this_checkout() -> Path:
     """A path for the secrets on tmpfs. Short, since it also holds sockets, whose paths are limited to 107 bytes."""
     name = f"gateway-demo-{os.getuid()}-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]}"
     for candidate in ("/dev/shm", os.environ.get("XDG_RUNTIME_DIR", "")):  # noqa: S108 - ours is made there with care

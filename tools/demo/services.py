@@ -12,31 +12,29 @@ from pathlib import Path
 from typing import Any
 
 from tools.demo import processes
-from tools.demo.places import HOME, LOGS, ROOT, VENV, Places
+from tools.demo.places import HOME, LOGS, ROOT, VENV, Places, memory_for_this_checkout
 from tools.demo.say import DemoError, clean_environment, note
 
 CONFIG = HOME / "supervisord.conf"
 BAO_CONFIG = HOME / "bao.hcl"
 UPSTREAM = ROOT / "tests" / "upstream" / "upstream.py"
 WAIT = 30.0
+PATIENCE = 15.0
+PROGRAMS = ("bao", "upstream.py")
+SERVICE_PORTS = frozenset({"bao", "openai", "azure"})
+GATEWAY_PORTS = frozenset({"gateway", "metrics"})
 # Loopback, so never through a proxy.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def supervisors(places: Places) -> tuple[processes.Process, ...]:
-    """The supervisord of these services, if it runs: at most one."""
-    return tuple(p for p in processes.running([HOME, places.memory]) if p.supervises and str(CONFIG) in p.arguments)
-
-
-def start(places: Places, *, keys: dict[str, Path]) -> None:
-    """Start what does not run yet, and wait until each service answers.
+def start(places: Places, *, running: bool, keys: dict[str, Path]) -> None:
+    """Start the services unless they run, and wait until each answers.
 
     keys: for each provider the file that holds the API key it asks for.
     """
-    if supervisors(places) and _socket(places).exists():
+    if running:
         note("already running")
     else:
-        _end_all(places)
         CONFIG.write_text(_supervisor_config(places, keys))
         BAO_CONFIG.write_text(_bao_config(places))
         script = VENV / "bin" / "supervisord"
@@ -77,26 +75,25 @@ def control(*command: str) -> str:
     return done.stdout + done.stderr
 
 
-def end_gateway_without_supervisor(places: Places) -> None:
-    """End an Envoy whose supervisord is gone: a new one would share its port with it."""
-    found = [p for p in processes.running([HOME, places.memory]) if p.program in ("envoy", "run-envoy", "supervisord")]
-    gateway = [p for p in found if str(CONFIG) not in p.arguments]
-    if gateway and not any(p.supervises for p in gateway):
-        note(f"ending {len(gateway)} processes of a gateway that lost its supervisor")
-        processes.end(gateway, patience=5)
+def mend(places: Places | None) -> frozenset[str]:
+    """End what a crash, a reboot or a removed directory left without its other half; the names of ports still in use.
 
-
-def _end_all(places: Places) -> None:
-    """End a supervisord that cannot be spoken to, and services that lost theirs."""
-    processes.end(supervisors(places), patience=10)
-    left = [p for p in processes.running([HOME, places.memory]) if p.program in ("bao", "upstream.py")]
-    if left:
-        note(f"ending {len(left)} services that lost their supervisor")
-        processes.end(left, patience=5)
-
-
-def _socket(places: Places) -> Path:
-    return places.memory / "run" / "services.sock"
+    places: what is known of an earlier demo of this checkout, None when nothing is.
+    """
+    memory = memory_for_this_checkout()
+    found = processes.running([HOME, memory])
+    ours = [process for process in found if process.program in PROGRAMS or str(CONFIG) in process.arguments]
+    gateway = [process for process in found if process not in ours]
+    held: frozenset[str] = frozenset()
+    for part, ports in ((ours, SERVICE_PORTS), (gateway, GATEWAY_PORTS)):
+        supervising = [process for process in part if process.supervises]
+        if places is not None and memory.is_dir() and supervising:
+            held |= ports
+        elif part:
+            note(f"ending {len(part)} processes that an earlier demo left behind")
+            processes.end(supervising, patience=PATIENCE)
+            processes.end(part, patience=PATIENCE)
+    return held
 
 
 def _wait_for(name: str, url: str) -> None:
@@ -122,7 +119,7 @@ def _supervisor_config(places: Places, keys: dict[str, Path]) -> str:
     for name, key in keys.items():
         arguments = ["--port", places.ports[name], "--name", name, "--api-key-file", key]
         programs.append(_program(name, [VENV / "bin" / "python", UPSTREAM, *arguments]))
-    socket = _socket(places)
+    socket = places.memory / "run" / "services.sock"
     # A percent sign starts an expansion in this file.
     return (
         f"""

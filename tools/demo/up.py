@@ -23,13 +23,14 @@ def up() -> None:
         _packages()
     with step("2/8 Ports and directories"):
         known = places.read()
-        here = places.prepare(busy=known is not None and bool(services.supervisors(known)))
+        held = services.mend(known)
+        here = places.prepare(known, held=held)
         keys = bao.make_keys(here)
-        services.end_gateway_without_supervisor(here)
         note(", ".join(f"{name} on 127.0.0.1:{port}" for name, port in here.ports.items()))
         note(f"secrets and sockets in {here.memory}, all else in {HOME}")
     with step("3/8 OpenBao, and two providers that ask for their API keys"):
-        services.start(here, keys={name: keys.file(f"providers/{name}", "api_key") for name in PROVIDERS})
+        provider_keys = {name: keys.file(f"providers/{name}", "api_key") for name in PROVIDERS}
+        services.start(here, running=held.issuperset(services.SERVICE_PORTS), keys=provider_keys)
     with step("4/8 Secrets into OpenBao"):
         bao.provision(here, keys)
     _write_activate(here, keys)
@@ -178,9 +179,9 @@ See what it does
     curl --unix-socket {here.memory}/run/blue.sock http://admin/clusters     (or green.sock)
     ls -l {gateway.relative_to(ROOT)}/current {gateway.relative_to(ROOT)}/releases
 
-Change it
-    ansible-playbook gatewayops.openai.site -i {INVENTORY} --check --diff    after editing {INVENTORY}/group_vars
-    ansible-playbook gatewayops.openai.site -i {INVENTORY}
+Change it: edit {INVENTORY}/group_vars, or for a moment on the command line; see what would change, do it, go back
+    ansible-playbook gatewayops.openai.site -i {INVENTORY} -e gateway_size=medium --check --diff
+    ansible-playbook gatewayops.openai.site -i {INVENTORY} -e gateway_size=medium
     ansible-playbook gatewayops.openai.rollback -i {INVENTORY}
 
 Rotate a consumer's key: write the new one, keep the old one valid, and run site
