@@ -211,7 +211,7 @@ def _model_cluster(model: Model, deployments: Deployments) -> xds.Config:
         extra["outlier_detection"] = {"error_matcher": _is_failure()}
     content["typed_extension_protocol_options"] = _http_options([_pick_deployment()], **extra)
     endpoints = [
-        {"priority": rank, "lb_endpoints": [_target(model, target, rank, deployments) for target in _merged(targets)]}
+        {"priority": rank, "lb_endpoints": [_target(model, target, rank, deployments) for target in targets]}
         for rank, targets in enumerate(ranks)
     ]
     # Without this factor the next rank would get requests as soon as one of several targets is left alone.
@@ -221,20 +221,11 @@ def _model_cluster(model: Model, deployments: Deployments) -> xds.Config:
     return cluster
 
 
-def _merged(targets: list[Target]) -> list[Target]:
-    """Return the targets with the weights of equal ones added up: two endpoints of one address are not allowed."""
-    weights: dict[tuple[str, str], int] = {}
-    for target in targets:
-        key = (target.provider, target.model)
-        weights[key] = weights.get(key, 0) + target.weight
-    return [Target(provider, name, weight) for (provider, name), weight in weights.items()]
-
-
 def _target(model: Model, target: Target, rank: int, deployments: Deployments) -> xds.Config:
     deployment = deployments.of(model, target)
     described = {"deployment": deployment.name, "provider": deployment.provider, "model": deployment.model}
     return {
-        "load_balancing_weight": max(1, target.weight),
+        "load_balancing_weight": target.weight,
         "metadata": {"filter_metadata": {xds.METADATA: described}},
         "endpoint": {
             "address": {

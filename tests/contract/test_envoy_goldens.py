@@ -1,0 +1,65 @@
+"""Every golden compile is what the real Envoy takes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from contract.certificates import Authority
+from contract.gateway_process import envoy_binary, xds_of
+from golden_cases import Case, cases
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.fold import fold
+
+
+def validate(folder: Path, content: bytes) -> subprocess.CompletedProcess[str]:
+    path = folder / "bootstrap.json"
+    path.write_bytes(content)
+    command = [
+        envoy_binary(),
+        "--mode",
+        "validate",
+        "--reject-unknown-dynamic-fields",
+        "-l",
+        "warning",
+        "-c",
+        str(path),
+    ]
+    return subprocess.run(
+        [*command, "--component-log-level", "misc:error"], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+def test_envoy_takes_it(case: Case, tmp_path: Path) -> None:
+    content = fold({file.path: file.content for file in case.bundle().files})
+    # The system's CAs are somewhere else on every system.
+    authority = Authority(tmp_path, "ca")
+    answer = validate(tmp_path, content.replace(case.host.ca_file.encode(), str(authority.certificate).encode()))
+    assert answer.returncode == 0, answer.stderr
+    assert "OK" in answer.stdout
+    assert not answer.stderr
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+def test_every_cluster_that_a_route_names_is_there(case: Case) -> None:
+    files = {path: json.loads(content) for path, content in xds_of(case.bundle()).items()}
+    clusters = {cluster["name"] for cluster in files["envoy/cds.json"]["resources"]}
+    named = {
+        entry["action"]["typed_config"]["route"]["cluster"]
+        for path in ("envoy/rds-gateway.json", "envoy/rds-egress.json")
+        for entry in files[path]["resources"][0]["virtual_hosts"][0]["matcher"]["matcher_tree"]["exact_match_map"][
+            "map"
+        ].values()
+    }
+    assert named == clusters
+
+
+def test_envoy_refuses_what_is_wrong(tmp_path: Path) -> None:
+    content = json.loads(fold({file.path: file.content for file in cases()[0].bundle().files}))
+    content["static_resources"]["listeners"][1]["filter_chains"][0]["filters"][0]["typed_config"]["no_such_field"] = 1
+    answer = validate(tmp_path, json.dumps(content).encode())
+    assert answer.returncode != 0
+    assert "no_such_field" in answer.stderr
