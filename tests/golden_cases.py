@@ -61,8 +61,9 @@ class Case:
 
     def expected(self) -> dict[str, str]:
         """The files as they were written down before."""
-        found = {} if self.name == MINIMAL else Case(MINIMAL).expected()
-        return {**found, **self.written()}
+        if self.name == MINIMAL:
+            return self.written()
+        return {**Case(MINIMAL).written(), **self.written()}
 
     def written(self) -> dict[str, str]:
         root = self.folder / "expected"
@@ -73,7 +74,7 @@ class Case:
         root = self.folder / "expected"
         for path in root.rglob("*.json"):
             path.unlink()
-        minimal = {} if self.name == MINIMAL else Case(MINIMAL).written()
+        minimal: dict[str, str] = {} if self.name == MINIMAL else Case(MINIMAL).written()
         for path, text in compiled.items():
             if minimal.get(path) != text:
                 (root / path).parent.mkdir(parents=True, exist_ok=True)

@@ -40,7 +40,8 @@ def test_envoy_takes_it(case: Case, tmp_path: Path) -> None:
     answer = validate(tmp_path, content.replace(case.host.ca_file.encode(), str(authority.certificate).encode()))
     assert answer.returncode == 0, answer.stderr
     assert "OK" in answer.stdout
-    assert not answer.stderr
+    # api_key_auth is marked as work in progress, and is what there is.
+    assert not [line for line in answer.stderr.splitlines() if "work-in-progress" not in line]
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
