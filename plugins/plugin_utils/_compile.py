@@ -18,6 +18,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._errors import (
     Finding,
     GatewayError,
     PolicyError,
+    SecretError,
     SpecError,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
@@ -56,7 +57,10 @@ class Compiled:
         """The secret files by name, with their values in them. Raises SecretError."""
         sources = dict.fromkeys(source for file in self.bundle.secrets for source in file.references)
         values: dict[Any, str] = {source: source.value for source in sources if isinstance(source, Literal)}
-        values.update(session.resolve(source for source in sources if isinstance(source, Reference)))
+        try:
+            values.update(session.resolve(source for source in sources if isinstance(source, Reference)))
+        except SecretError as error:
+            raise SecretError(_with_head("secrets cannot be had; nothing was changed", str(error))) from None
         return {file.name: file.render(values) for file in self.bundle.secrets}
 
 
@@ -80,6 +84,10 @@ def compile_gateway(raw: Mapping[str, Any], host: Host) -> Compiled:
 
 
 def _refusal(how: str, text: str) -> str:
-    lines = text.splitlines()
-    head = "the specification " + how.format(len(lines), "" if len(lines) == 1 else "s")
-    return "\n".join([f"{head}; nothing was changed", *(f"  {line}" for line in lines)])
+    count = len(text.splitlines())
+    what = how.format(count, "" if count == 1 else "s")
+    return _with_head(f"the specification {what}; nothing was changed", text)
+
+
+def _with_head(head: str, text: str) -> str:
+    return "\n".join([head, *(f"  {line}" for line in text.splitlines())])

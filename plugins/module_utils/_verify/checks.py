@@ -71,12 +71,15 @@ def run_checks(endpoint: Endpoint, key: str, expected: Expectation) -> tuple[Che
 
 
 def report(checks: Sequence[Check], where: str) -> dict[str, Any]:
-    """The result of a task; a failure has a message with one line for each failed check."""
+    """The result of a task; a failure has a message that names every failed check, those of one reason together."""
     result = {"changed": False, "url": where, "checks": [check.as_dict() for check in checks]}
     failed = [check for check in checks if not check.ok]
     if failed:
         head = f"{len(failed)} of {len(checks)} checks of {where} failed:"
-        lines = [f"  {check.name}: {check.reason}" for check in failed]
+        names: dict[str, list[str]] = {}
+        for check in failed:
+            names.setdefault(check.reason, []).append(check.name)
+        lines = ["  {}: {}".format(", ".join(names[reason]), reason) for reason in names]
         result.update(failed=True, msg="\n".join([head, *lines]))
     return result
 

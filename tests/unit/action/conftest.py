@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,38 @@ class Host:
         return {**self.answers.pop(0), "invocation": {"module_args": module_args}}
 
 
+class Connection:
+    """Stands in for a connection that can pipeline, but is not configured to."""
+
+    has_pipelining = True
+    always_pipeline_modules = False
+    become = None
+
+    def __init__(self, transport: str) -> None:
+        self.transport = transport
+        self._shell = SimpleNamespace(tmpdir=None, join_path=posixpath.join)
+        self.options: dict[str, Any] = {"pipelining": False}
+
+    def get_option(self, name: str) -> Any:
+        return self.options[name]
+
+    def set_option(self, name: str, value: Any) -> None:
+        self.options[name] = value
+
+    def is_pipelining_enabled(self, wrap_async: bool = False) -> bool:
+        return self.has_pipelining and bool(self.get_option("pipelining"))
+
+
 Run = Callable[..., dict[str, Any]]
+
+
+def failed(run: Run, action: type[ActionBase], **options: Any) -> str:
+    """Run an action that has to fail, and return what it says."""
+    result = run(action, **options)
+    assert set(result) == {"failed", "changed", "msg"}
+    assert result["failed"]
+    assert not result["changed"]
+    return str(result["msg"])
 
 
 @pytest.fixture
@@ -43,7 +75,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
         task = SimpleNamespace(
             args=arguments or {}, action="test", async_val=0, diff=diff, check_mode=check, environment=None
         )
-        connection = SimpleNamespace(transport=transport, _shell=SimpleNamespace(tmpdir=None))
+        connection = Connection(transport)
         plugin = action(
             task=task,
             connection=connection,

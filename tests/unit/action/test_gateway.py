@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from typing import Any
 
 import pytest
-from ansible.errors import AnsibleActionFail
+from ansible.utils.display import Display
 
 from ansible_collections.gatewayops.openai.plugins.action.gateway import ActionModule
 from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files import decode_files
 
-from .conftest import Host, Run
+from .conftest import Connection, Host, Run, failed
 
 DONE = {
     "changed": True,
@@ -75,7 +76,7 @@ def test_the_result_names_what_changes(run: Run, spec: dict[str, Any]) -> None:
         }
     ]
     assert result["diff"]["prepared"] == (
-        "  ~ secret provider-openai.json: (not shown)\n"
+        "  ~ secret provider-openai.json (not shown)\n"
         "  ~ gateway_consumers.search\n"
         "      limits.requests_per_minute: 600 -> 1200\n"
         "Plan: 0 to add, 1 to change, 0 to remove\n"
@@ -105,9 +106,7 @@ def test_everything_that_is_wrong_is_said_at_once_before_the_host_is_asked(run: 
     spec["gateway_models"]["empty"] = {"targets": []}
     spec["gateway_size"] = "enormous"
     host = Host()
-    with pytest.raises(AnsibleActionFail) as error:
-        run(ActionModule, variables=spec, host=host)
-    lines = str(error.value).splitlines()
+    lines = failed(run, ActionModule, variables=spec, host=host).splitlines()
     assert lines[0] == "the specification has 3 errors; nothing was changed"
     assert [line.split(":")[0].strip() for line in lines[1:]] == [
         "gateway_models.empty.targets",
@@ -120,8 +119,10 @@ def test_everything_that_is_wrong_is_said_at_once_before_the_host_is_asked(run: 
 def test_a_policy_that_denies_stops_before_the_host_is_asked(run: Run, spec: dict[str, Any]) -> None:
     spec["gateway_listeners"]["local"]["address"] = "0.0.0.0"
     host = Host()
-    with pytest.raises(AnsibleActionFail, match="breaks policies in 1 place; nothing was changed\n  gateway_listeners"):
-        run(ActionModule, variables=spec, host=host)
+    assert re.search(
+        "breaks policies in 1 place; nothing was changed\n  gateway_listeners",
+        failed(run, ActionModule, variables=spec, host=host),
+    )
     assert host.calls == []
 
 
@@ -131,10 +132,21 @@ def test_a_secret_that_is_missing_stops_before_the_host_is_asked(
     monkeypatch.delenv("PROVIDER_KEY")
     monkeypatch.delenv("CONSUMER_KEY")
     host = Host()
-    with pytest.raises(AnsibleActionFail) as error:
-        run(ActionModule, variables=spec, host=host)
-    assert sorted(line.split(":")[1] for line in str(error.value).splitlines()) == ["//CONSUMER_KEY", "//PROVIDER_KEY"]
+    lines = failed(run, ActionModule, variables=spec, host=host).splitlines()
+    assert lines[0] == "secrets cannot be had; nothing was changed"
+    assert sorted(line.split(": ")[0] for line in lines[1:]) == ["  env://CONSUMER_KEY", "  env://PROVIDER_KEY"]
     assert host.calls == []
+
+
+@pytest.mark.parametrize(("capable", "warnings"), [(True, 0), (False, 1)])
+def test_secrets_are_not_written_to_the_host_by_ansible(
+    run: Run, spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capable: bool, warnings: int
+) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr(Display, "warning", lambda self, text: warned.append(text))
+    monkeypatch.setattr(Connection, "has_pipelining", capable)
+    run(ActionModule, variables=spec, host=Host({"changed": False}))
+    assert len(warned) == warnings
 
 
 def test_a_failure_of_the_host_is_the_tasks(run: Run, spec: dict[str, Any]) -> None:
@@ -142,7 +154,7 @@ def test_a_failure_of_the_host_is_the_tasks(run: Run, spec: dict[str, Any]) -> N
     result = run(ActionModule, variables=spec, host=host, diff=True)
     assert result["failed"]
     assert result["msg"] == "another run is applying to this host"
-    assert "diff" not in result
+    assert not {"diff", "changes", "plan"} & set(result)
 
 
 def test_arguments_win_over_variables(run: Run, spec: dict[str, Any]) -> None:
@@ -169,11 +181,14 @@ def test_variables_are_templates(run: Run, spec: dict[str, Any]) -> None:
     assert host.calls[0][1]["host"]["envoy"] == "/opt/e/envoy"
 
 
+def test_a_template_that_fails_names_the_variable(run: Run, spec: dict[str, Any]) -> None:
+    spec["gateway_models"]["gpt-5"]["targets"] = trusted("{{ nope }}")
+    assert re.search(r"^gateway_models: .*'nope' is undefined", failed(run, ActionModule, variables=spec))
+
+
 def test_options_that_do_not_exist_are_named(run: Run, spec: dict[str, Any]) -> None:
-    with pytest.raises(AnsibleActionFail, match="modles"):
-        run(ActionModule, variables=spec, arguments={"modles": {}})
-    with pytest.raises(AnsibleActionFail, match="vault_tokn"):
-        run(ActionModule, variables=spec, arguments={"vault_tokn": "x"})
+    assert re.search("modles", failed(run, ActionModule, variables=spec, arguments={"modles": {}}))
+    assert re.search("vault_tokn", failed(run, ActionModule, variables=spec, arguments={"vault_tokn": "x"}))
     run(ActionModule, variables=spec, arguments={"vault_token": "x"}, host=Host({"changed": False}))
 
 

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
-from ansible.errors import AnsibleActionFail
 from ansible.utils.display import Display
 
 from ansible_collections.gatewayops.openai.plugins.action.gateway_validate import ActionModule
 
-from .conftest import Run
+from .conftest import Run, failed
 
 
 @pytest.fixture
@@ -45,12 +45,12 @@ def test_a_variable_that_nothing_reads_is_told(run: Run, spec: dict[str, Any], w
 
 def test_it_is_told_even_when_the_specification_is_wrong(run: Run, spec: dict[str, Any], warned: list[str]) -> None:
     spec["gateway_modles"] = spec.pop("gateway_models")
-    with pytest.raises(AnsibleActionFail, match=r"gateway_models: needs at least one model"):
-        run(ActionModule, variables=spec)
+    assert re.search(r"gateway_models: needs at least one model", failed(run, ActionModule, variables=spec))
     assert len(warned) == 1
 
 
 def test_a_wrong_host_is_said_in_the_words_of_the_variables(run: Run, spec: dict[str, Any]) -> None:
     spec["gateway_config_dir"] = "etc"
-    with pytest.raises(AnsibleActionFail, match=r"^gateway_config_dir must be a plain absolute path, not 'etc'$"):
-        run(ActionModule, variables=spec)
+    assert re.search(
+        r"^gateway_config_dir must be a plain absolute path, not 'etc'$", failed(run, ActionModule, variables=spec)
+    )

@@ -1,16 +1,16 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
-from ansible.errors import AnsibleActionFail
 
 from ansible_collections.gatewayops.openai.plugins.action import gateway_verify
 from ansible_collections.gatewayops.openai.plugins.action.gateway_verify import ActionModule
 from ansible_collections.gatewayops.openai.plugins.module_utils._verify.checks import Check, Expectation
 from ansible_collections.gatewayops.openai.plugins.module_utils._verify.client import Endpoint
 
-from .conftest import Host, Run
+from .conftest import Host, Run, failed
 
 
 class Asked:
@@ -123,10 +123,12 @@ def test_a_failed_check_fails_the_task(run: Run, spec: dict[str, Any], asked: As
 
 
 def test_what_cannot_be_asked(run: Run, spec: dict[str, Any], asked: Asked) -> None:
-    with pytest.raises(AnsibleActionFail, match="only the host itself reaches: set gateway_verify_from to host"):
-        run(ActionModule, variables=spec)
-    with pytest.raises(AnsibleActionFail, match=r"no consumer 'nobody' \(there are: search\)"):
-        run(ActionModule, variables=spec, arguments={"consumer": "nobody"})
+    assert re.search(
+        "only the host itself reaches: set gateway_verify_from to host", failed(run, ActionModule, variables=spec)
+    )
+    assert re.search(
+        r"no consumer 'nobody' \(there are: search\)",
+        failed(run, ActionModule, variables=spec, arguments={"consumer": "nobody"}),
+    )
     spec["gateway_consumers"] = {}
-    with pytest.raises(AnsibleActionFail, match="gateway_consumers is empty"):
-        run(ActionModule, variables=spec)
+    assert re.search("gateway_consumers is empty", failed(run, ActionModule, variables=spec))
