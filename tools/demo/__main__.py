@@ -7,8 +7,7 @@ Everything lives in .cache/demo of this checkout. Secrets and sockets are the ex
 /dev/shm, which is memory. The Python packages it needs come from requirements/demo-*.lock into .cache/venv-demo.
 """
 
-from __future__ import annotations
-
+# No annotations of the future here: Pythons that are too old have to get as far as saying so.
 import sys
 
 if sys.version_info < (3, 11):  # Before the imports: they need it.
