@@ -7,7 +7,7 @@ Everything lives in .cache/demo of this checkout. Secrets and sockets are the ex
 /dev/shm, which is memory. The Python packages it needs come from requirements/demo-*.lock into .cache/venv-demo.
 """
 
-# No annotations of the future here: Pythons that are too old have to get as far as saying so.
+# ruff: noqa: I002 - without annotations of the future, so that a Python that is too old gets as far as saying so
 import sys
 
 if sys.version_info < (3, 11):  # Before the imports: they need it.
