@@ -72,8 +72,8 @@ class Case:
     def update(self, compiled: Mapping[str, str]) -> None:
         """Write down what differs from the minimal case, and remove the rest."""
         root = self.folder / "expected"
-        for path in root.rglob("*.json"):
-            path.unlink()
+        for old in root.rglob("*.json"):
+            old.unlink()
         minimal: dict[str, str] = {} if self.name == MINIMAL else Case(MINIMAL).written()
         for path, text in compiled.items():
             if minimal.get(path) != text:
