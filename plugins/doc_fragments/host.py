@@ -45,8 +45,8 @@ options:
     type: str
   envoy:
     description:
-      - The path of Envoy's binary. The role M(gatewayops.openai.gateway#role) takes it from the role
-        M(gatewayops.openai.envoy#role).
+      - The path of Envoy's binary. The role C(gatewayops.openai.gateway) takes it from the role
+        C(gatewayops.openai.envoy).
     type: str
   user:
     description:
@@ -56,8 +56,8 @@ options:
   fleet_size:
     description:
       - How many hosts share the limits of consumers, when their scope is the fleet.
+      - The number of hosts in the group C(gateways) when it is not given.
     type: int
-    default: 1
   ca_file:
     description:
       - The CAs on the host that providers' certificates are checked with.

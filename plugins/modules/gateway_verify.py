@@ -17,7 +17,7 @@ description:
   - What the specification has no model for is skipped.
   - Three small requests reach providers, and cost what such requests cost.
   - Each option that is not given is taken from the variable of its name with C(gateway_verify_) before it, and the
-    specification from the variables of the role M(gatewayops.openai.gateway#role).
+    specification from the variables of the role C(gatewayops.openai.gateway).
 author:
   - GatewayOps maintainers (@gatewayops)
 extends_documentation_fragment:

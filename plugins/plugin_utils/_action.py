@@ -34,6 +34,8 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.session
 
 _PREFIX = "gateway_"
 _STORE_PREFIX = "vault_"
+#: The hosts that share the limits of consumers.
+_GROUP = "gateways"
 #: The options that make up a spec. They go to its parser as they are, which tells more of what is wrong with them.
 SPEC_OPTIONS = tuple(name.removeprefix(_PREFIX) for name in (*(field.key for field in variables()), SHARED))
 
@@ -97,7 +99,8 @@ class GatewayAction(ActionBase):
     def host(self, options: Mapping[str, Any]) -> Host:
         """The Host that the options describe; raises HostOptionsError."""
         given = {name: value for name, value in options.items() if value is not None}
-        return host_from({"envoy": self.ENVOY, **given}, login=self._login())
+        defaults = {"envoy": self.ENVOY, "fleet_size": len(self.variables.get("groups", {}).get(_GROUP, ())) or 1}
+        return host_from({**defaults, **given}, login=self._login())
 
     @property
     def is_local(self) -> bool:

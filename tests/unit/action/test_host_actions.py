@@ -42,6 +42,15 @@ def test_a_part_of_the_host_can_be_said(run: Run) -> None:
     assert "log_dir" not in host.calls[0][1]
 
 
+def test_the_fleet_is_the_group_gateways(run: Run) -> None:
+    sizes = []
+    for variables in ({}, {"groups": {"gateways": ["a", "b", "c"]}}, {"gateway_fleet_size": "7"}):
+        host = Host({"changed": False})
+        run(Info, variables={**SUPERVISOR, **variables}, host=host)
+        sizes.append(host.calls[0][1]["host"]["fleet_size"])
+    assert sizes == [1, 3, 7]
+
+
 def test_looking_needs_no_envoy_but_releasing_does(run: Run) -> None:
     host = Host({"changed": False})
     run(Info, host=host)
