@@ -105,4 +105,4 @@ def access_list(groups: Iterable[str]) -> Config:
 
 def seconds(value: float) -> str:
     """Return a protobuf Duration of ``value`` seconds, to the millisecond."""
-    return f"{round(value * 1000) / 1000:g}s" if value < 1e6 else f"{round(value)}s"
+    return f"{value:.3f}".rstrip("0").rstrip(".") + "s"

@@ -1,0 +1,136 @@
+"""The files with secrets: what goes in, what never comes out."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from spec_examples import every_key
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import SecretFile, compile_secrets
+from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Source, source_text
+
+PEM = "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n"
+
+
+def secrets(**changes: Any) -> dict[str, SecretFile]:
+    return {file.name: file for file in compile_secrets(parse_spec({**every_key(), **changes}))}
+
+
+def rendered(file: SecretFile, value: str | None = None) -> Any:
+    """The one resource; without a value each reference is its own."""
+    values: dict[Source, str] = {
+        source: value or "sk-" + source_text(source).replace("#", "-") for source in file.references
+    }
+    document = json.loads(file.render(values))
+    assert set(document) == {"resources"}
+    (resource,) = document["resources"]
+    return resource
+
+
+def consumers(*keys: str) -> dict[str, Any]:
+    return {f"c{number}": {"api_keys": [key], "models": ["*"]} for number, key in enumerate(keys)}
+
+
+def test_there_is_a_file_for_everything_with_a_secret() -> None:
+    assert sorted(secrets()) == [
+        "consumers.json",
+        "listener-public.json",
+        "provider-azure_eu.json",
+        "provider-openai.json",
+    ]
+
+
+class TestConsumers:
+    def test_every_key_of_every_consumer(self) -> None:
+        resource = rendered(secrets()["consumers.json"])
+        assert resource["name"] == "consumer_keys"
+        assert resource["typed_config"]["credentials"] == [
+            {"key": "sk-file:///run/keys/batch.json-key", "client": "batch"},
+            {"key": "sk-vault://kv/consumers/search-current", "client": "search-team"},
+            {"key": "sk-vault://kv/consumers/search-previous", "client": "search-team"},
+        ]
+        assert resource["typed_config"]["forwarding"] == {"header": "x-gw-consumer", "hide_credentials": True}
+
+    def test_two_references_to_one_key_are_one(self) -> None:
+        one = {"c": {"api_keys": ["env://A", "env://B"], "models": ["*"]}}
+        assert rendered(secrets(gateway_consumers=one)["consumers.json"], "same")["typed_config"]["credentials"] == [
+            {"key": "same", "client": "c"}
+        ]
+
+    def test_a_key_of_two_consumers(self) -> None:
+        file = secrets(gateway_consumers=consumers("env://A", "env://B"))["consumers.json"]
+        with pytest.raises(SecretError) as error:
+            rendered(file, "the-very-same")
+        assert str(error.value) == (
+            "the consumers c0 and c1 have the same key (env://A and env://B), so requests could not be told apart"
+        )
+
+    def test_nobody(self) -> None:
+        file = secrets(gateway_consumers={})["consumers.json"]
+        assert file.references == ()
+        assert rendered(file)["typed_config"]["credentials"] == []
+
+    def test_literals_are_there_already(self) -> None:
+        file = secrets(gateway_consumers=consumers("sk-literal"))["consumers.json"]
+        assert file.references == ()
+        assert rendered(file)["typed_config"]["credentials"] == [{"key": "sk-literal", "client": "c0"}]
+        assert "sk-literal" not in repr(file)
+
+
+class TestKeys:
+    @pytest.mark.parametrize("value", ["", " ", "a b", "a\nb", "a\tb", "é", "a\0"])
+    def test_what_is_no_key(self, value: str) -> None:
+        for name in ("consumers.json", "provider-openai.json"):
+            file = secrets()[name]
+            with pytest.raises(SecretError) as error:
+                file.render(dict.fromkeys(file.references, value))
+            assert "is not a key" in str(error.value)
+            assert "://" in str(error.value)
+            assert not value.strip() or value not in str(error.value)
+
+    def test_a_line_break_at_the_end_is_not_part_of_it(self) -> None:
+        resource = rendered(secrets()["provider-openai.json"], "sk-1\r\n")
+        assert resource["name"] == "provider-openai"
+        assert resource["generic_secret"] == {"secret": {"inline_string": "sk-1"}}
+
+    def test_what_was_not_resolved(self) -> None:
+        with pytest.raises(SecretError, match=r"vault://kv/providers/openai#api_key\?version=3 has not been resolved"):
+            secrets()["provider-openai.json"].render({})
+
+
+class TestCertificates:
+    def listener(self, certificate: str, key: str) -> dict[str, SecretFile]:
+        tls = {"certificate": certificate, "private_key": key}
+        return secrets(gateway_listeners={"public": {"address": "::", "port": 443, "tls": tls}})
+
+    def test_both_from_a_store(self) -> None:
+        resource = rendered(secrets()["listener-public.json"], PEM)
+        assert resource["name"] == "listener-public"
+        assert resource["tls_certificate"] == {
+            "certificate_chain": {"inline_string": PEM},
+            "private_key": {"inline_string": PEM},
+        }
+
+    def test_both_on_the_host(self) -> None:
+        assert "listener-public.json" not in self.listener("/etc/a.pem", "/etc/a.key")
+
+    def test_one_of_each(self) -> None:
+        file = self.listener("/etc/a.pem", "env://KEY")["listener-public.json"]
+        assert [source_text(source) for source in file.references] == ["env://KEY"]
+        assert rendered(file, PEM)["tls_certificate"] == {
+            "certificate_chain": {"filename": "/etc/a.pem"},
+            "private_key": {"inline_string": PEM},
+        }
+
+    def test_written_down(self) -> None:
+        file = self.listener(PEM, PEM)["listener-public.json"]
+        assert file.references == ()
+        assert rendered(file)["tls_certificate"]["private_key"] == {"inline_string": PEM}
+
+    def test_what_is_no_pem(self) -> None:
+        with pytest.raises(SecretError, match=r"vault://kv/tls/gateway#certificate is not PEM text"):
+            rendered(secrets()["listener-public.json"], "nonsense")
