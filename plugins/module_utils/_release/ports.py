@@ -31,6 +31,7 @@ class Socket:
     address: IPv4Address | IPv6Address
     port: int
     inode: int
+    uid: int
 
 
 def addresses(files: Mapping[str, bytes]) -> tuple[tuple[str, int], ...]:
@@ -48,6 +49,7 @@ def addresses(files: Mapping[str, bytes]) -> tuple[tuple[str, int], ...]:
 def conflicts(wanted: Iterable[tuple[str, int]], ours: Iterable[int], proc: Path = Path("/proc")) -> tuple[str, ...]:
     """Why addresses cannot be bound, one sentence for each. `ours` are processes that share theirs."""
     family = _with_descendants(frozenset(ours), proc)
+    users = _users(family, proc)
     sentences = []
     for address, port in wanted:
         number = _bind(address, port)
@@ -55,8 +57,11 @@ def conflicts(wanted: Iterable[tuple[str, int]], ours: Iterable[int], proc: Path
             continue
         where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
         if number == errno.EADDRINUSE:
-            holders = [_holder(item.inode, proc) for item in _listening(proc) if _overlaps(item, address, port)]
-            foreign = [(pid, name) for pid, name in holders if pid not in family]
+            holders = [
+                (*_holder(item.inode, proc), item.uid) for item in _listening(proc) if _overlaps(item, address, port)
+            ]
+            # In a container even root may not see what a process of another user has open: then its user has to do.
+            foreign = [(pid, name) for pid, name, uid in holders if pid not in family and (pid or uid not in users)]
             if holders and not foreign:
                 continue
             who = ", ".join(sorted({f"{pid}/{name}" if pid else name for pid, name in foreign}))
@@ -77,7 +82,7 @@ def parse_proc(text: str) -> tuple[Socket, ...]:
         fields = line.split()
         if len(fields) > 9 and fields[3] == _LISTEN:
             address, _, port = fields[1].partition(":")
-            found.append(Socket(_address(address), int(port, 16), int(fields[9])))
+            found.append(Socket(_address(address), int(port, 16), int(fields[9]), int(fields[7])))
     return tuple(found)
 
 
@@ -139,6 +144,14 @@ def _holder(inode: int, proc: Path) -> tuple[int, str]:
                     if str(handle.readlink()) == wanted:
                         return int(process.name), (process / "comm").read_text(errors="replace").strip()
     return 0, "a process of another user"
+
+
+def _users(pids: Iterable[int], proc: Path) -> frozenset[int]:
+    found = set()
+    for pid in pids:
+        with suppress(OSError):
+            found.add((proc / str(pid)).stat().st_uid)
+    return frozenset(found)
 
 
 def _with_descendants(pids: frozenset[int], proc: Path) -> frozenset[int]:
