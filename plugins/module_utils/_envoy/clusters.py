@@ -192,6 +192,28 @@ def _outliers(*, max_ejection_percent: int) -> xds.Config:
 
 # ---- models
 
+# On each attempt, this tells the egress listener which deployment was picked.
+_PICK_DEPLOYMENT = xds.extension(
+    "deployment",
+    "extensions.filters.http.header_mutation.v3.HeaderMutation",
+    mutations={
+        "request_mutations": [
+            {
+                "append": {
+                    "header": {"key": xds.DEPLOYMENT, "value": f"%UPSTREAM_METADATA({xds.METADATA}:deployment)%"},
+                    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+                }
+            }
+        ]
+    },
+)
+# What counts as a failure of a target; a 429 would not, by itself.
+_FAILURE = {
+    "http_response_headers_match": {
+        "headers": [{"name": ":status", "string_match": {"safe_regex": {"regex": "429|5.."}}}]
+    }
+}
+
 
 def _model_cluster(model: Model, deployments: Deployments) -> xds.Config:
     ranks = [[target for target in model.targets if target.weight > 0], *([fallback] for fallback in model.fallbacks)]
@@ -208,8 +230,8 @@ def _model_cluster(model: Model, deployments: Deployments) -> xds.Config:
         content["outlier_detection"] = _outliers(max_ejection_percent=100)
         # With everybody failing, ask them all rather than nobody.
         content["common_lb_config"] = {"healthy_panic_threshold": {"value": 1}}
-        extra["outlier_detection"] = {"error_matcher": _is_failure()}
-    content["typed_extension_protocol_options"] = _http_options([_pick_deployment()], **extra)
+        extra["outlier_detection"] = {"error_matcher": _FAILURE}
+    content["typed_extension_protocol_options"] = _http_options([_PICK_DEPLOYMENT], **extra)
     endpoints = [
         {"priority": rank, "lb_endpoints": [_target(model, target, rank, deployments) for target in targets]}
         for rank, targets in enumerate(ranks)
@@ -236,27 +258,3 @@ def _target(model: Model, target: Target, rank: int, deployments: Deployments) -
             }
         },
     }
-
-
-def _pick_deployment() -> xds.Config:
-    """Return the filter that, on each attempt, tells the egress listener which deployment was picked."""
-    return xds.extension(
-        "deployment",
-        "extensions.filters.http.header_mutation.v3.HeaderMutation",
-        mutations={
-            "request_mutations": [
-                {
-                    "append": {
-                        "header": {"key": xds.DEPLOYMENT, "value": f"%UPSTREAM_METADATA({xds.METADATA}:deployment)%"},
-                        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-                    }
-                }
-            ]
-        },
-    )
-
-
-def _is_failure() -> xds.Config:
-    """Return what counts as a failure of a target; a 429 would not, by itself."""
-    status = {"name": ":status", "string_match": {"safe_regex": {"regex": "429|5.."}}}
-    return {"http_response_headers_match": {"headers": [status]}}

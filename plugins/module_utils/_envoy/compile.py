@@ -29,11 +29,14 @@ FOLDER = "envoy/"
 
 def compile_envoy(spec: Spec, host: Host) -> tuple[BundleFile, ...]:
     """Return the bootstraps and the xDS files, sorted by path."""
-    files = {f"bootstrap-{instance}.json": compile_bootstrap(spec, host, instance) for instance in INSTANCES}
-    resources = compile_resources(spec, host)
-    version = digest(canonical_json(resources))[:16]
-    files.update({name: {"version_info": version, "resources": found} for name, found in resources.items()})
-    return tuple(BundleFile(FOLDER + name, canonical_json(content)) for name, content in sorted(files.items()))
+    files = {f"bootstrap-{name}.json": canonical_json(compile_bootstrap(spec, host, name)) for name in INSTANCES}
+    resources = {name: canonical_json(found) for name, found in sorted(compile_resources(spec, host).items())}
+    # Put together from the parts, which are long: the canonical JSON of all resources, and of each file.
+    everything = b",".join(canonical_json(name) + b":" + found for name, found in resources.items())
+    version = canonical_json(digest(b"{" + everything + b"}")[:16])
+    for name, found in resources.items():
+        files[name] = b'{"resources":' + found + b',"version_info":' + version + b"}"
+    return tuple(BundleFile(FOLDER + name, content) for name, content in sorted(files.items()))
 
 
 def compile_resources(spec: Spec, host: Host) -> dict[str, list[xds.Config]]:

@@ -13,12 +13,13 @@ from pathlib import Path
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import CompileError
 
 _HERE = Path(__file__).parent
-_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _.-/:")
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _.-/:")
+_ESCAPES = {byte: f"\\{byte:03d}" for byte in range(256) if chr(byte) not in _PLAIN}
 
 
 def lua_string(text: str) -> str:
     """Return a Lua string literal with the UTF-8 bytes of ``text``: nothing in it can end the literal."""
-    return '"' + "".join(chr(b) if b in _PLAIN else f"\\{b:03d}" for b in text.encode("utf-8")) + '"'
+    return '"' + text.encode("utf-8").decode("latin-1").translate(_ESCAPES) + '"'
 
 
 def read_model_script(access: Iterable[tuple[str, str]]) -> str:
