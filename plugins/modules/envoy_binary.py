@@ -149,9 +149,14 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     """Do what the module's options ask for; the result is the module's. Raises GatewayError."""
     options = module.params
     machine = architecture(platform.machine())
+
+    def execute(command: list[str]) -> tuple[int, str, str]:
+        code, output, complaint = module.run_command(command, handle_exceptions=False)
+        return code, output, complaint
+
     result = {"changed": False, "architecture": machine, "needs_artifact": False}
     if options["method"] == "path":
-        check_version(Path(options["path"]), options["version"])
+        check_version(Path(options["path"]), options["version"], execute)
         return dict(result, path=options["path"])
     if not options["checksums"].get(machine):
         raise EnvoyBinaryError(f"checksums has no SHA-256 for {machine}, the architecture of this host")
@@ -163,7 +168,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     result["diff"] = {"before": "", "after": f"Envoy {wanted.version} at {wanted.path}\n"}
     if options["artifact"] is None or module.check_mode:
         return dict(result, needs_artifact=True)
-    install(wanted, Path(options["artifact"]))
+    install(wanted, Path(options["artifact"]), execute)
     return result
 
 

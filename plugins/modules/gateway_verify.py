@@ -1,4 +1,3 @@
-#!/usr/bin/python
 # Copyright: Contributors to the gatewayops.openai project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -65,18 +64,6 @@ options:
       - How long each exchange may take, in seconds.
     type: float
     default: 60
-  address:
-    description:
-      - Set by the action itself, where to connect to, if that is not the host of O(url).
-    type: str
-  key:
-    description:
-      - Set by the action itself, the consumer's key.
-    type: str
-  forbidden_model:
-    description:
-      - Set by the action itself, a model that the consumer may not use.
-    type: str
 attributes:
   check_mode:
     support: full
@@ -90,6 +77,7 @@ attributes:
     platforms: posix
 seealso:
   - module: gatewayops.openai.gateway
+  - module: gatewayops.openai.gateway_probe
 """
 
 EXAMPLES = r"""
@@ -130,47 +118,3 @@ url:
   returned: always
   sample: https://gateway.example:443
 """
-
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.gatewayops.openai.plugins.module_utils._errors import GatewayError
-from ansible_collections.gatewayops.openai.plugins.module_utils._verify.checks import Expectation, report, run_checks
-from ansible_collections.gatewayops.openai.plugins.module_utils._verify.client import Endpoint
-
-ARGUMENT_SPEC: dict[str, Any] = {
-    "url": {"type": "str", "required": True},
-    "address": {"type": "str"},
-    "ca_file": {"type": "path"},
-    "validate_certs": {"type": "bool", "default": True},
-    "timeout": {"type": "float", "default": 60},
-    "key": {"type": "str", "required": True, "no_log": True},
-    "models": {"type": "list", "elements": "str", "required": True},
-    "chat_model": {"type": "str"},
-    "embedding_model": {"type": "str"},
-    "forbidden_model": {"type": "str"},
-}
-
-
-def main() -> None:
-    """The module's entry point."""
-    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    options = module.params
-    endpoint = Endpoint(**{name: options[name] for name in ("url", "address", "ca_file", "validate_certs", "timeout")})
-    expected = Expectation(
-        models=tuple(options["models"]),
-        chat_model=options["chat_model"],
-        embedding_model=options["embedding_model"],
-        forbidden_model=options["forbidden_model"],
-    )
-    try:
-        result = report(run_checks(endpoint, options["key"], expected), endpoint.url)
-    except GatewayError as error:
-        module.fail_json(msg=str(error))
-    else:
-        (module.fail_json if result.get("failed") else module.exit_json)(**result)
-
-
-if __name__ == "__main__":
-    main()

@@ -16,9 +16,11 @@ import sys
 import tempfile
 import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+
+from ansible.module_utils.urls import open_url
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import GatewayError
 
@@ -75,7 +77,7 @@ def fetch_url(*, url: str, checksum: str, cache: Path) -> Path:
     def fetch(directory: Path) -> Path:
         target = directory / "artifact"
         try:
-            with urllib.request.urlopen(url, timeout=_SECONDS) as source, target.open("wb") as sink:
+            with closing(open_url(url, timeout=_SECONDS)) as source, target.open("wb") as sink:
                 shutil.copyfileobj(source, sink, 1024 * 1024)
         except urllib.error.URLError as error:
             raise ArtifactError(f"{url} could not be fetched: {error.reason}") from None

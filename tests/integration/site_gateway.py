@@ -116,12 +116,12 @@ class Gateway:
     @property
     def release(self) -> str:
         """The name of the active release."""
-        return (self.root / "config" / "current").readlink().name.split(".")[0]
+        return (self.root / "config" / "current").resolve().name.split(".")[0]
 
     def snapshot(self) -> dict[str, bytes]:
-        """Every file below the root that a run may write, but for what processes write while they run."""
-        config = self.root / "config"
-        return {str(path): path.read_bytes() for path in sorted(config.rglob("*")) if path.is_file()}
+        """Every file of the releases and what is beside them, but for the lock, which names the last run."""
+        files = (path for path in sorted((self.root / "config").rglob("*")) if path.is_file() and path.name != ".lock")
+        return {str(path): path.read_bytes() for path in files}
 
 
 def real_envoy() -> Path:

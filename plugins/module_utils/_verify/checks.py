@@ -61,11 +61,10 @@ _Question = Callable[[Client, Expectation], Optional[str]]
 
 
 def run_checks(endpoint: Endpoint, key: str, expected: Expectation) -> tuple[Check, ...]:
-    """Ask the gateway everything, in a fixed order. Raises VerifyError only for an unusable `endpoint`.
+    """Ask the gateway everything, in a fixed order. Raises VerifyError only for a URL that is none.
 
     No outcome holds the key, not even where an answer repeats it.
     """
-    _ = endpoint.parts
     client = Client(endpoint, key)
     return tuple(_run(name, check, client, key, expected) for name, check in CHECKS)
 

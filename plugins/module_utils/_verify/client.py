@@ -61,10 +61,11 @@ class Answer:
 
 
 class Client:
-    """Sends requests to one gateway with one key."""
+    """Sends requests to one gateway with one key. Raises VerifyError for a URL that is none."""
 
     def __init__(self, endpoint: Endpoint, key: str) -> None:
         self._endpoint = endpoint
+        self._parts = endpoint.parts
         self._key = key
 
     def get(self, path: str, *, key: str | None = None) -> Answer:
@@ -110,7 +111,7 @@ class Client:
             connection.close()
 
     def _connect(self) -> http.client.HTTPConnection:
-        parts, endpoint = self._endpoint.parts, self._endpoint
+        parts, endpoint = self._parts, self._endpoint
         host = parts.hostname or ""
         port = parts.port or (443 if parts.scheme == "https" else 80)
         connection = http.client.HTTPConnection(host, port, timeout=endpoint.timeout)

@@ -38,7 +38,7 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_a_host_that_has_it_takes_one_call_and_nothing_is_fetched(run: Run, fetched: list[dict[str, Any]]) -> None:
     host = Host({"changed": False, "needs_artifact": False})
     assert not run(ActionModule, arguments=ARGUMENTS, host=host)["changed"]
-    assert [module for module, _ in host.calls] == ["envoy_binary"]
+    assert [module for module, arguments in host.calls] == ["envoy_binary"]
     assert "cache_dir" not in host.calls[0][1]
     assert fetched == []
 

@@ -52,8 +52,8 @@ def test_a_host_that_is_right_takes_one_call(run: Run, spec: dict[str, Any]) -> 
 def test_a_host_that_lacks_the_release_gets_it(run: Run, spec: dict[str, Any]) -> None:
     host = Host({**LACKS, "resources": {}}, DONE)
     result = run(ActionModule, variables=spec, host=host)
-    assert [module for module, _ in host.calls] == ["gateway_release", "gateway_release"]
-    first, second = (arguments for _, arguments in host.calls)
+    assert [module for module, arguments in host.calls] == ["gateway_release", "gateway_release"]
+    first, second = (arguments for module, arguments in host.calls)
     assert {name: value for name, value in second.items() if name != "bundle"} == first
     assert "resources.json" in {file.path for file in decode_files(second["bundle"])}
     assert {key: result[key] for key in ("changed", "digest", "previous", "process", "message")} == {
@@ -89,7 +89,7 @@ def test_no_secret_is_in_the_result_nor_in_the_release(run: Run, spec: dict[str,
     host = Host({**LACKS, "resources": {}}, DONE)
     result = run(ActionModule, variables=spec, host=host, diff=True)
     assert "canary" not in json.dumps(result)
-    assert all("sk-literal-canary" in arguments.pop("secrets")["consumers.json"] for _, arguments in host.calls)
+    assert all("sk-literal-canary" in arguments.pop("secrets")["consumers.json"] for module, arguments in host.calls)
     assert "canary" not in json.dumps(host.calls)
     assert all(b"canary" not in file.content for file in decode_files(host.calls[1][1]["bundle"]))
 

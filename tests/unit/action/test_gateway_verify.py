@@ -85,7 +85,7 @@ def test_from_the_host_it_is_asked_on_loopback(run: Run, tls: dict[str, Any], as
     host = Host({"changed": False, "checks": []})
     run(ActionModule, variables=tls, arguments={"from": "host"}, host=host)
     ((module, arguments),) = host.calls
-    assert module == "gateway_verify"
+    assert module == "gateway_probe"
     assert arguments == {
         "url": "https://gw1.example:443",
         "address": "127.0.0.1",

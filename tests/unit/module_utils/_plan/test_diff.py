@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, Dict
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
