@@ -165,6 +165,6 @@ def all_legs() -> list[list[list[Leg]]]:
     environments = dev_environments()
     daily = environments[0]
     checks = [lint(daily), *map(types, environments), *unit_legs(environments), *map(sanity, environments)]
-    contract = pytest_leg("contract", daily, "--numprocesses=2", "--dist=loadfile", "tests/contract")
+    contract = pytest_leg("contract", daily, "tests/contract")
     integration = pytest_leg("integration", daily, "tests/integration")
     return [[checks, molecule_legs(daily)], [[contract, integration]]]
