@@ -401,7 +401,7 @@ def pythons() -> Callable[[str], str | None]:
     def find(version: str) -> str | None:
         kept = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python3"))
         for candidate in [shutil.which(f"python{version}"), *map(str, kept)]:
-            if candidate and subprocess.run([candidate, "--version"], capture_output=True).returncode == 0:
+            if candidate and subprocess.run([candidate, "--version"], capture_output=True, check=False).returncode == 0:
                 return candidate
         return None
 
