@@ -28,13 +28,12 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.routes im
     GATEWAY_FILE,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import (
-    is_on_host,
     listener_file,
+    paths_on_host,
     tls_certificate,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Listener, Spec, Tls
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import HostPath
 
 # Kept connections without a request are closed after this: shorter than the time a replaced process is given to drain.
 CONNECTION_IDLE_SECONDS = 75
@@ -52,8 +51,9 @@ def compile_host_certificates(spec: Spec) -> dict[str, xds.Config]:
     """Return the SDS resources of certificates that are files on the host, by the name of their file."""
     found = {}
     for listener in spec.listeners:
-        if listener.tls is not None and is_on_host(listener.tls):
-            found[f"sds-{listener_file(listener.name)}"] = _host_certificate(listener.name, listener.tls)
+        paths = None if listener.tls is None else paths_on_host(listener.tls)
+        if paths is not None:
+            found[f"sds-{listener_file(listener.name)}"] = _host_certificate(listener.name, *paths)
     return found
 
 
@@ -144,7 +144,8 @@ def _strip_internal_headers() -> xds.Config:
 
 def _tls(name: str, tls: Tls, host: Host) -> xds.Config:
     file = listener_file(name)
-    source = xds.release_source(host, f"sds-{file}") if is_on_host(tls) else xds.secret_source(host, file)
+    on_host = paths_on_host(tls) is not None
+    source = xds.release_source(host, f"sds-{file}") if on_host else xds.secret_source(host, file)
     return xds.extension(
         "envoy.transport_sockets.tls",
         "extensions.transport_sockets.tls.v3.DownstreamTlsContext",
@@ -156,12 +157,9 @@ def _tls(name: str, tls: Tls, host: Host) -> xds.Config:
     )
 
 
-def _host_certificate(name: str, tls: Tls) -> xds.Config:
-    certificate, private_key = tls.certificate, tls.private_key
-    assert isinstance(certificate, HostPath)
-    assert isinstance(private_key, HostPath)
-    folder = posixpath.dirname(certificate.path)
+def _host_certificate(name: str, certificate: str, private_key: str) -> xds.Config:
+    folder = posixpath.dirname(certificate)
     # Files in one folder are replaced together, by a rename or by a link; elsewhere each is watched by itself.
-    together = {"watched_directory": {"path": folder}} if folder == posixpath.dirname(private_key.path) else {}
+    together = {"watched_directory": {"path": folder}} if folder == posixpath.dirname(private_key) else {}
     resource_name = listener_file(name).removesuffix(".json")
-    return tls_certificate(resource_name, {"filename": certificate.path}, {"filename": private_key.path}, **together)
+    return tls_certificate(resource_name, {"filename": certificate}, {"filename": private_key}, **together)

@@ -58,19 +58,25 @@ def listener_file(name: str) -> str:
     return f"listener-{name}.json"
 
 
-def is_on_host(tls: Tls) -> bool:
-    """Say whether certificate and key are files of the host, so that the release needs no secret for them."""
-    return isinstance(tls.certificate, HostPath) and isinstance(tls.private_key, HostPath)
+def paths_on_host(tls: Tls) -> tuple[str, str] | None:
+    """Return the paths of certificate and key when both are files of the host: then no secret is delivered."""
+    if isinstance(tls.certificate, HostPath) and isinstance(tls.private_key, HostPath):
+        return tls.certificate.path, tls.private_key.path
+    return None
 
 
 def compile_secrets(spec: Spec) -> tuple[SecretFile, ...]:
     """Return the secret files that a gateway of ``spec`` reads, sorted by name."""
     files = [_consumers(spec.consumers)]
-    files.extend(_provider(provider) for provider in spec.providers if provider.api_key is not None)
+    files.extend(
+        _provider(provider_file(provider), provider.api_key)
+        for provider in spec.providers
+        if provider.api_key is not None
+    )
     files.extend(
         _listener(listener.name, listener.tls)
         for listener in spec.listeners
-        if listener.tls is not None and not is_on_host(listener.tls)
+        if listener.tls is not None and paths_on_host(listener.tls) is None
     )
     return tuple(sorted(files, key=lambda file: file.name))
 
@@ -119,11 +125,7 @@ def _consumers(consumers: tuple[Consumer, ...]) -> SecretFile:
     return SecretFile(CONSUMERS_FILE, _references(sources), content)
 
 
-def _provider(provider: Provider) -> SecretFile:
-    source = provider.api_key
-    assert source is not None
-    file = provider_file(provider)
-
+def _provider(file: str, source: Source) -> SecretFile:
     def content(values: Values) -> xds.Config:
         return xds.typed(
             "extensions.transport_sockets.tls.v3.Secret",
