@@ -27,6 +27,7 @@ def exclusively(path: Path, ops: Ops) -> Iterator[None]:
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()} {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}\n".encode(), 0)
         yield
+        os.ftruncate(handle, 0)
     finally:
         os.close(handle)
 
@@ -51,5 +52,5 @@ def _take(handle: int, kind: int) -> None:
         fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         pid, _, since = os.pread(handle, 100, 0).decode("ascii", "replace").strip().partition(" ")
-        holder = f"pid {pid}, since {since}" if pid else "it has only just begun"
+        holder = f"pid {pid}, since {since}" if pid else "it does not say who"
         raise ReleaseError(f"another run is applying to this host ({holder}); nothing was changed") from None

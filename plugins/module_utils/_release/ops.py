@@ -22,8 +22,6 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._errors import R
 
 #: (uid, gid) that a file or directory belongs to; None leaves it with whoever runs this.
 Owner = Optional[tuple[int, int]]
-#: Ends the name of a file that is about to be renamed to the name it begins with.
-NEW = ".gateway-new"
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -59,7 +57,9 @@ class Ops:
 
     def write(self, path: Path, content: bytes, mode: int, owner: Owner = None) -> None:
         """Put a file in place, the old one or none of it being there until the whole new one is."""
-        temporary = path.with_name("." + path.name + NEW)
+        if not path.parent.is_dir():
+            self.mkdir(path.parent, 0o755)
+        temporary = temporary_of(path)
         if exists(temporary):
             self.unlink(temporary)
         try:
@@ -72,7 +72,7 @@ class Ops:
 
     def link(self, path: Path, target: str) -> None:
         """Let the symbolic link `path` point to `target`, in one step."""
-        temporary = path.with_name("." + path.name + NEW)
+        temporary = temporary_of(path)
         if exists(temporary):
             self.unlink(temporary)
         self.before("symlink", str(temporary))
@@ -165,6 +165,11 @@ def outcome(
     except OSError as error:
         raise ReleaseError(f"cannot run {argv[0]}: {error.strerror}") from None
     return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+
+
+def temporary_of(path: Path) -> Path:
+    """The name that a file or link has before it takes the place of `path`."""
+    return path.with_name(f".{path.name}.gateway-new")
 
 
 def exists(path: Path) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files import BundleFile
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import ReleaseError
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.layout import Layout
-from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import NEW, Ops, Owner, exists
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import Ops, Owner, exists, temporary_of
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.service import Manager
 
 
@@ -39,14 +39,9 @@ def put(
 
 
 def half_written(layout: Layout, paths: Iterable[str]) -> tuple[Path, ...]:
-    """What a run that was killed has left beside the files `paths`."""
-    found = []
-    for path in sorted(paths):
-        place = layout.outside(path)
-        temporary = place.with_name("." + place.name + NEW)
-        if exists(temporary):
-            found.append(temporary)
-    return tuple(found)
+    """What a run that was killed has left beside `current` and the files `paths`."""
+    places = (layout.current, *(layout.outside(path) for path in sorted(paths)))
+    return tuple(path for path in (temporary_of(place) for place in places) if exists(path))
 
 
 def _read_again(layout: Layout, ops: Ops, path: str) -> None:

@@ -18,7 +18,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._release import 
     secrets,
     store,
 )
-from ansible_collections.gatewayops.openai.plugins.module_utils._release.layout import Directory, is_digest
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.layout import Directory, digest_of, is_digest
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.service import (
     FAILED,
     RUNNING,
@@ -110,7 +110,7 @@ def make_plan(site: Site, view: View, target: Target, request: Request) -> Plan:
     # A unit that somebody changed may be what the process was started with.
     if any(path in admin.process_files({path: ""}) for path in writes) or _is_deaf(site, keeper, target):
         keeper = ""
-    unpruned = view.active == target.digest and view.linked not in ("", target.digest)
+    unpruned = view.active == target.digest == digest_of(view.linked) and view.linked != target.digest
     accepted = bool(keeper) and not site.live.missing(keeper, expected)
     settled = accepted or (bool(keeper) and unpruned and _runs_link(site, view, keeper))
     process = (NONE if settled else RELOAD) if keeper else REPLACE if view.running else START

@@ -11,7 +11,7 @@ from pathlib import Path
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import INSTANCES
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.systemd import PATHS
 from ansible_collections.gatewayops.openai.plugins.module_utils._release import secrets, store
-from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import NEW, exists
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import exists, temporary_of
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.service import STOPPED
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.site import Site
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.swap import wait_stopped
@@ -69,7 +69,7 @@ def _entries(site: Site) -> tuple[Path, ...]:
     names = [instance + end for instance in INSTANCES for end in (".sock", ".release", ".release.new", ".draining")]
     names += ["supervisor.sock", "supervisord.pid"]
     layout = site.layout
-    links = (layout.current, layout.current.with_name(f".{layout.current.name}{NEW}"))
+    links = (layout.current, temporary_of(layout.current))
     return (*links, layout.releases, *(runtime / name for name in names), layout.lock)
 
 

@@ -176,9 +176,9 @@ class Supervisor:
 
     def _call(self, method: str, *arguments: Any) -> Any:
         """Call `supervisor.<method>`. Raises OSError when nobody answers, and xmlrpc.client.Fault."""
-        server = xmlrpc.client.ServerProxy("http://supervisor", transport=_UnixTransport(self._socket))
         try:
-            return getattr(server.supervisor, method)(*arguments)
+            with xmlrpc.client.ServerProxy("http://supervisor", transport=_UnixTransport(self._socket)) as server:
+                return getattr(server.supervisor, method)(*arguments)
         except (http.client.HTTPException, xmlrpc.client.ProtocolError) as error:
             raise OSError(f"no answer to {method}: {error}") from None
 
@@ -200,5 +200,6 @@ class _UnixTransport(xmlrpc.client.Transport):
         self._path = path
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        """A connection to the socket, whatever the host is called."""
-        return _UnixConnection(self._path)
+        """A connection to the socket, whatever the host is called; the transport closes what is its `_connection`."""
+        self._connection = host, _UnixConnection(self._path)
+        return self._connection[1]

@@ -107,7 +107,8 @@ def mend(
 ) -> None:
     """Bring back a release that somebody changed, file by file and in place: it may be the one that is served."""
     directory = layout.release(manifest.digest)
-    for damage in damages:
+    # What must not be there first: it may be the temporary file of one that is about to be written.
+    for damage in sorted(damages, key=lambda each: each.what != "unexpected"):
         path = directory / damage.path
         if damage.what == "unexpected":
             ops.unlink(path)

@@ -38,6 +38,7 @@ def reload(site: Site, view: View, target: Target, keeper: str, prune_wait: floa
     began before; when they take longer, the step before it stays and a later run removes the rest.
     """
     origin = settle(site, view, target, keeper)
+    sweep_steps(site)
     old = admin.xds_files(str(site.layout.release(origin)))
     steps = transition(old, target.xds)
     if not steps:  # other files differ, none that Envoy reads

@@ -1,0 +1,151 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The files of a bundle that are not Envoy's."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files import BundleFile
+from ansible_collections.gatewayops.openai.plugins.module_utils._host import systemd
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host, host_from_options
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.units import compile_host
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
+
+UNIT = "host/etc/systemd/system/openai-gateway@.service"
+SUPERVISOR = {"service_manager": "supervisor", "supervisord": "/opt/bin/supervisord", "config_dir": "/home/me/gw/etc"}
+
+
+def raw(**more: Any) -> dict[str, Any]:
+    return {
+        "gateway_listeners": {
+            "public": {"address": "0.0.0.0", "port": 443},
+            "local": {"address": "127.0.0.1", "port": 8080},
+            "other": {"address": "127.0.0.2", "port": 8080},
+        },
+        "gateway_providers": {"p": {"type": "openai_compatible", "base_url": "http://127.0.0.1:1/v1"}},
+        "gateway_models": {"m": {"targets": [{"provider": "p", "model": "m"}]}},
+        **more,
+    }
+
+
+def files(options: dict[str, Any] | None = None, **more: Any) -> dict[str, BundleFile]:
+    host: Host = host_from_options({"envoy": "/opt/envoy/1.40.0/envoy", **(options or {})})
+    return {file.path: file for file in compile_host(parse_spec(raw(**more)), host)}
+
+
+def unit(options: dict[str, Any] | None = None, **more: Any) -> list[str]:
+    return files(options, **more)[UNIT].content.decode().replace("\\\n", "").splitlines()
+
+
+def test_systemd_has_these_files() -> None:
+    assert sorted(files()) == sorted(["libexec/gateway-admin", *("host" + path for path in systemd.PATHS)])
+
+
+def test_supervisor_puts_nothing_on_the_system() -> None:
+    assert sorted(files(SUPERVISOR)) == ["libexec/gateway-admin", "libexec/run-envoy", "supervisor/supervisord.conf"]
+
+
+def test_equal_arguments_give_equal_bytes() -> None:
+    assert files() == files()
+
+
+def test_ports_that_may_be_bound() -> None:
+    lines = unit(gateway_metrics={"port": 9903})
+    assert [line for line in lines if line.startswith("SocketBind")] == [
+        "SocketBindDeny=any",
+        "SocketBindAllow=tcp:443",
+        "SocketBindAllow=tcp:8080",
+        "SocketBindAllow=tcp:9903",
+    ]
+
+
+def test_size() -> None:
+    lines = unit(gateway_size={"concurrency": 3, "memory_max": "1G", "cpu_quota": "150%"})
+    assert {"MemoryMax=1073741824", "CPUQuota=150%"} <= set(lines)
+    assert "--concurrency 3" in " ".join(next(line for line in lines if line.startswith("ExecStart=")).split())
+    lines = unit(gateway_size={"concurrency": 1})
+    assert not [line for line in lines if line.startswith(("MemoryMax", "CPUQuota"))]
+
+
+def test_command() -> None:
+    (start,) = (line for line in unit() if line.startswith("ExecStart="))
+    assert " ".join(start.split()) == (
+        "ExecStart=/opt/envoy/1.40.0/envoy -c /etc/openai-gateway/current/envoy/bootstrap-%i.json --service-node %H "
+        "--service-cluster openai-gateway --disable-hot-restart --concurrency 2 -l warning "
+        "--reject-unknown-dynamic-fields --component-log-level misc:error --drain-strategy immediate --drain-time-s 10"
+    )
+
+
+def test_envoy_can_be_run_from_where_it_is() -> None:
+    (paths,) = (line for line in unit() if line.startswith("ExecPaths="))
+    assert "/opt/envoy/1.40.0" in paths.split("=")[1].split()
+
+
+def test_envoy_may_make_code_while_it_runs() -> None:
+    """LuaJIT does. With MemoryDenyWriteExecute Envoy aborts as soon as a script is hot."""
+    assert not [line for line in unit() if line.startswith("MemoryDenyWriteExecute")]
+
+
+def test_stopping_takes_no_longer_than_systemd_waits() -> None:
+    lines = dict(line.split("=", 1) for line in unit() if "=" in line)
+    assert int(lines["TimeoutStopSec"]) > int(lines["ExecStop"].rsplit(" ", 1)[1])
+    assert int(lines["TimeoutStartSec"]) > int(lines["ExecStartPost"].split()[-2]) + 15
+
+
+def test_every_directory_is_made_again_after_a_start_of_the_machine() -> None:
+    lines = files()["host/etc/tmpfiles.d/openai-gateway.conf"].content.decode().splitlines()[1:]
+    assert [line.split()[1:5] for line in lines] == [
+        ["/etc/openai-gateway", "0750", "root", "openai-gateway"],
+        ["/run/openai-gateway", "0750", "openai-gateway", "openai-gateway"],
+        ["/run/openai-gateway/secrets", "0700", "openai-gateway", "openai-gateway"],
+        ["/var/log/openai-gateway", "0750", "openai-gateway", "openai-gateway"],
+    ]
+
+
+def test_another_user_is_used_everywhere() -> None:
+    contents = [file.content.decode() for path, file in files({"user": "llm"}).items() if path.startswith("host/")]
+    assert any("User=llm\n" in text for text in contents)
+    assert not [
+        line for text in contents for line in text.splitlines() if line.startswith(("User=o", "Group=o", "u o"))
+    ]
+
+
+def test_supervisor_configuration() -> None:
+    parser = configparser.RawConfigParser()
+    parser.read_string(files(SUPERVISOR)["supervisor/supervisord.conf"].content.decode())
+    assert parser["program:blue"]["autostart"] == "true"
+    assert parser["program:green"]["autostart"] == "false"
+    for name in ("blue", "green"):
+        program = parser[f"program:{name}"]
+        words = program["command"].split()
+        assert words[:3] == ["/usr/bin/python3", "-I", "/home/me/gw/etc/current/libexec/run-envoy"]
+        assert f"/home/me/gw/etc/current/envoy/bootstrap-{name}.json" in words
+        assert int(program["stopwaitsecs"]) > int(words[4])
+
+
+@pytest.mark.parametrize("name", ["libexec/gateway-admin", "libexec/run-envoy"])
+def test_scripts_stand_alone(name: str, tmp_path: Path) -> None:
+    script = files({**SUPERVISOR, "python": "/opt/python3"})[name]
+    text = script.content.decode()
+    assert script.mode == 0o755
+    assert text.startswith("#!/opt/python3 -I\n")
+    imported = {
+        alias.name
+        for node in ast.walk(ast.parse(text, feature_version=(3, 9)))
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for alias in ([ast.alias(str(node.module))] if isinstance(node, ast.ImportFrom) else node.names)
+    }
+    assert not {each for each in imported if "ansible" in each}
+    (tmp_path / "script").write_bytes(script.content)
+    done = subprocess.run([sys.executable, "-I", str(tmp_path / "script")], capture_output=True, text=True, check=False)
+    assert done.returncode
+    assert "ModuleNotFoundError" not in done.stderr

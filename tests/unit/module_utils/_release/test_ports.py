@@ -1,0 +1,115 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether an address can be had, and who has it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._release import checks, ports
+
+from .world import World, spec
+
+# A socket that listens on all IPv4 addresses and an established connection; one that listens on [::1].
+TCP = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 20901 1
+   1: 0100007F:1F90 0100007F:C001 01 00000000:00000000 00:00000000 00000000  1000        0 31415 1
+"""
+ANY6 = "0" * 32
+TCP6 = f"""\
+  sl  local_address                         remote_address
+   0: {ANY6[:24]}01000000:0277 {ANY6}:0000 0A 00000000:00000000 00:00000000 00000000 0 0 777 1
+"""
+
+
+def test_sockets_in_proc() -> None:
+    (ssh,) = ports.parse_proc(TCP)
+    assert (str(ssh.address), ssh.port, ssh.inode) == ("0.0.0.0", 22, 20901)
+    (printer,) = ports.parse_proc(TCP6)
+    assert (str(printer.address), printer.port, printer.inode) == ("::1", 631, 777)
+
+
+def test_addresses_of_a_release(world: World) -> None:
+    raw = spec("a", gateway_metrics={"address": "::1", "port": 9903})
+    raw["gateway_listeners"]["other"] = {"address": "127.0.0.2", "port": 80}
+    files = {file.path: file.content for file in world.bundle(raw).files if file.path.startswith("envoy/")}
+    assert ports.addresses(files) == (("127.0.0.1", 8443), ("127.0.0.2", 80), ("::1", 9903))
+
+
+@pytest.fixture
+def taken() -> Iterator[tuple[str, int]]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()
+
+
+def test_a_free_address(taken: tuple[str, int]) -> None:
+    assert ports.conflicts([("127.0.0.3", taken[1])], ()) == ()
+
+
+def test_an_address_in_use_and_by_whom(taken: tuple[str, int]) -> None:
+    (sentence,) = ports.conflicts([taken], ())
+    assert sentence.startswith(f"127.0.0.1:{taken[1]} is in use by {os.getpid()}/")
+    (wider,) = ports.conflicts([("0.0.0.0", taken[1])], ())
+    assert wider.startswith(f"0.0.0.0:{taken[1]} is in use by {os.getpid()}/")
+
+
+def test_an_address_in_use_by_ourselves(taken: tuple[str, int]) -> None:
+    assert ports.conflicts([taken], [os.getpid()]) == ()
+    assert ports.conflicts([taken], [os.getppid()]) == (), "a descendant of what the service manager started"
+
+
+def test_an_address_that_is_bound_but_not_listened_at() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        (sentence,) = ports.conflicts([bound.getsockname()], [os.getpid()])
+    assert sentence.endswith("is in use by a process that does not listen yet")
+
+
+def test_an_address_of_another_host() -> None:
+    assert ports.conflicts([("192.0.2.1", 8443)], ()) == ("192.0.2.1:8443 is no address of this host",)
+
+
+def test_a_port_that_may_not_be_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "_bind", lambda address, port: errno.EACCES)
+    assert ports.conflicts([("::1", 81)], ()) == ("[::1]:81 may not be bound by this user: ports below 1024 need root",)
+
+
+def test_secret_files_that_a_release_reads(world: World) -> None:
+    raw = spec("a")
+    raw["gateway_providers"]["p"]["api_key"] = "vault://kv/p#key"
+    files = {file.path: file.content for file in world.bundle(raw).files}
+    assert checks.secret_files(world.host, files) == {"consumers.json", "provider-p.json"}
+
+
+def test_certificates_on_the_host(world: World) -> None:
+    raw = spec("a")
+    pair = {"certificate": "/nowhere/a.pem", "private_key": str(world.directory / "a.key")}
+    raw["gateway_listeners"]["public"]["tls"] = pair
+    (world.directory / "a.key").write_text("key")
+    files = {file.path: file.content for file in world.bundle(raw).files if file.path.startswith("envoy/")}
+    given = ["consumers.json"]
+    assert checks.problems(world.host, files, given, (), None) == (
+        "the certificate or key /nowhere/a.pem is not on this host",
+    )
+    if os.geteuid() == 0:
+        (world.directory / "a.key").chmod(0o600)
+        unreadable, _ = checks.problems(world.host, files, given, (), (65534, 65534))
+        assert unreadable.endswith("a.key cannot be read by the user that Envoy runs as")
+
+
+def test_metrics_are_bound_as_well(world: World) -> None:
+    files = {file.path: file.content for file in world.bundle(spec("a")).files if file.path.startswith("envoy/")}
+    bootstrap = json.loads(files["envoy/bootstrap-blue.json"])
+    (metrics,) = bootstrap["static_resources"]["listeners"]
+    address = metrics["address"]["socket_address"]
+    assert (address["address"], address["port_value"]) in ports.addresses(files)
