@@ -10,13 +10,13 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import GatewayError
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import failure
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._artifact import (
     ArtifactError,
     default_cache,
     fetch_url,
     fetch_wheel,
 )
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._result import failure
 
 MODULE = "gatewayops.openai.envoy_binary"
 

@@ -26,6 +26,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._errors import G
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host, host_to_options
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table import SHARED, variables
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._host_options import HOST_OPTIONS, host_from
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._result import failure
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import (
     action_argument_spec,
     action_options,
@@ -42,11 +43,6 @@ SPEC_OPTIONS = tuple(name.removeprefix(_PREFIX) for name in (*(field.key for fie
 
 class OptionsError(GatewayError):
     """The options of an action are wrong, or a variable that they come from cannot be rendered."""
-
-
-def failure(error: GatewayError) -> dict[str, Any]:
-    """The result of a task that failed with `error`. Raising AnsibleActionFail would add a traceback before 2.19."""
-    return {"failed": True, "changed": False, "msg": str(error)}
 
 
 class GatewayAction(ActionBase):
