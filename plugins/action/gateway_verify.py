@@ -41,7 +41,7 @@ class ActionModule(GatewayAction):
         spec, _findings = parse_and_check(self.raw_spec)
         consumer = _consumer(spec, options["consumer"])
         expected = _expectation(spec, consumer, options)
-        endpoint = self._endpoint(spec.listeners[0], options)
+        endpoint = self._endpoint(_listener(spec), options)
         key = self._key(consumer)
         if options["from"] == "host":
             return self.call("gateway_probe", {**asdict(endpoint), **asdict(expected), "key": key})
@@ -85,6 +85,12 @@ class ActionModule(GatewayAction):
         if here:
             return "127.0.0.1" if address.version == 4 else "::1"
         return str(self.variables.get("ansible_host") or self.variables.get("inventory_hostname"))
+
+
+def _listener(spec: Spec) -> Listener:
+    """The first that clients on other hosts use; the first of all where each is for the host itself."""
+    open_ones = (one for one in spec.listeners if not ipaddress.ip_address(one.address).is_loopback)
+    return next(open_ones, spec.listeners[0])
 
 
 def _consumer(spec: Spec, name: str | None) -> Consumer:

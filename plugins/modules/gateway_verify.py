@@ -39,7 +39,8 @@ options:
   url:
     description:
       - Where the gateway is, such as V(https://gateway.example:443).
-      - Made from the first listener (by name) and the name of the host when it is not given.
+      - Made from the first listener (by name) that is not on loopback, or else the first, and the name of the host when
+        it is not given.
     type: str
   chat_model:
     description:

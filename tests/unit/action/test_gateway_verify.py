@@ -81,6 +81,12 @@ def test_tls_is_asked_by_the_hosts_name_where_ansible_connects(run: Run, tls: di
     assert asked.endpoint.address == "192.0.2.7"
 
 
+def test_a_listener_for_the_host_itself_is_passed_over(run: Run, tls: dict[str, Any], asked: Asked) -> None:
+    tls["gateway_listeners"]["local"] = {"address": "127.0.0.1", "port": 8080}
+    run(ActionModule, variables=tls)
+    assert asked.endpoint.url == "https://gw1.example:443"
+
+
 def test_from_the_host_it_is_asked_on_loopback(run: Run, tls: dict[str, Any], asked: Asked) -> None:
     host = Host({"changed": False, "checks": []})
     run(ActionModule, variables=tls, arguments={"from": "host"}, host=host)
