@@ -172,15 +172,19 @@ class Gateway:
     def statistic(self, name: str) -> int | str | None:
         return admin.parse_statistics(admin.ask(self.socket, f"/stats?filter=^{name}$")).get(name)
 
-    def logged(self, count: int = 1) -> list[dict[str, Any]]:
-        """The last lines of the access log, once there are so many; the log is flushed first."""
+    def logged(self, headers: Mapping[str, str]) -> dict[str, Any]:
+        """The line of the access log about the answer with these headers; the log is flushed first."""
         end = time.monotonic() + 5
-        while True:
+        while time.monotonic() < end:
             admin.ask(self.socket, "/reopen_logs", "POST")
-            lines = self.access_log.read_text().splitlines() if self.access_log.exists() else []
-            if len(lines) >= count or time.monotonic() > end:
-                return [json.loads(line) for line in lines[-count:]]
+            # The last line may be there in part.
+            lines = map(json.loads, self.access_log.read_text().rpartition("\n")[0].splitlines())
+            found: list[dict[str, Any]] = [line for line in lines if line["request_id"] == headers["x-request-id"]]
+            if found:
+                (line,) = found
+                return line
             time.sleep(0.05)
+        raise AssertionError(f"no line about {headers['x-request-id']}")
 
     def complaints(self) -> str:
         """What Envoy wrote to its log, at its end."""

@@ -104,6 +104,7 @@ def spec(
             "on-reset": failing("fail-reset"),
             "on-400": failing("fail-400"),
             "on-401": failing("fail-401"),
+            "on-403": failing("fail-403"),
             "on-refused": {"targets": [{"provider": "gone", "model": "m"}], **alpha_then_beta},
             "on-no-address": {"targets": [{"provider": "nowhere", "model": "m"}], **alpha_then_beta},
             "on-slow": {**failing("slow-first-byte"), "timeouts": quick},
@@ -118,6 +119,7 @@ def spec(
             },
             "put-aside": failing("fail-502"),
             "alone-429": {"targets": [{"provider": "alpha", "model": "fail-429"}]},
+            "alone-401": {"targets": [{"provider": "alpha", "model": "fail-401"}]},
             "alone-gone": {"targets": [{"provider": "gone", "model": "m"}]},
             "alone-no-address": {"targets": [{"provider": "nowhere", "model": "m"}]},
             "alone-slow": {"targets": [{"provider": "alpha", "model": "slow-first-byte"}], "timeouts": quick},
@@ -197,7 +199,7 @@ class TestSpreading:
 
 
 class TestFallbacks:
-    @pytest.mark.parametrize("model", ["on-429", "on-500", "on-503", "on-reset"])
+    @pytest.mark.parametrize("model", ["on-401", "on-429", "on-500", "on-503", "on-reset"])
     def test_the_next_one_answers(self, world: World, model: str) -> None:
         answer = world.ask(model)
         assert (answer.status, answer.json["model"]) == (200, "beta-name")
@@ -213,7 +215,7 @@ class TestFallbacks:
         assert "authorization" not in second["headers"]
         assert "sk-alpha" not in json.dumps(second)
         assert json.loads(second["body"])["model"] == "beta-name"
-        (line,) = world.gateway.logged()
+        line = world.gateway.logged(answer.headers)
         assert (line["provider"], line["upstream_model"], line["attempts"]) == ("beta", "beta-name", 2)
 
     @pytest.mark.parametrize("model", ["on-refused", "on-no-address"])
@@ -231,15 +233,16 @@ class TestFallbacks:
         assert answer.text.endswith("data: [DONE]\n\n")
         assert "beta-name" in answer.text
 
-    @pytest.mark.parametrize(("model", "status"), [("on-400", 400), ("on-401", 401)])
+    @pytest.mark.parametrize(("model", "status"), [("on-400", 400), ("on-403", 403)])
     def test_other_answers_are_passed_on(self, world: World, model: str, status: int) -> None:
-        assert world.ask(model).status == status
+        answer = world.ask(model)
+        assert (answer.status, answer.error["type"]) == (status, "upstream_error")
         assert not world.seen("beta")
 
     def test_in_their_order(self, world: World) -> None:
         answer = world.ask("twice")
         assert (answer.status, answer.json["model"]) == (200, "last")
-        assert world.gateway.logged()[0]["attempts"] == 3
+        assert world.gateway.logged(answer.headers)["attempts"] == 3
 
     def test_the_last_answer_counts(self, world: World) -> None:
         assert world.ask("all-fail").status == 429
@@ -267,6 +270,12 @@ class TestAlone:
             answer = world.ask(model)
             assert (answer.status, answer.error["code"]) == (503, "unavailable")
         assert world.gateway.complains('"event":"provider_failed"')
+
+    def test_a_refused_key_is_not_the_clients_fault(self, world: World) -> None:
+        answer = world.ask("alone-401")
+        assert (answer.status, answer.error["code"]) == (502, "refused_key")
+        assert world.gateway.logged(answer.headers)["provider"] == "alpha"
+        assert world.ask("alone-401", stream=True).status == 502
 
     def test_too_slow(self, world: World) -> None:
         answer = world.ask("alone-slow")

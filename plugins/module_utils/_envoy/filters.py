@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import lua, xds
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.access import Access
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.replies import compile_refused_key
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import CONSUMERS_FILE
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
 
@@ -51,7 +52,15 @@ def compile_gateway_filters(host: Host) -> list[xds.Config]:
 def compile_egress_filters() -> list[xds.Config]:
     """Return the filter chain of the egress listener."""
     rename = {"inline_string": lua.rename_model_script()}
-    return [xds.extension(xds.RENAME_MODEL, _LUA, default_source_code=rename), _router()]
+    return [
+        xds.extension(
+            "refused_key",
+            "extensions.filters.http.custom_response.v3.CustomResponse",
+            custom_response_matcher=compile_refused_key(),
+        ),
+        xds.extension(xds.RENAME_MODEL, _LUA, default_source_code=rename),
+        _router(),
+    ]
 
 
 def compile_request_filter(access: Access) -> xds.Config:

@@ -61,6 +61,8 @@ def compile_provider_log() -> list[xds.Config]:
         "tls_failure": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
         "duration_ms": "%DURATION%",
     }
+    flags = {"response_flag_filter": {"flags": list(_PROVIDER_FAILURES)}}
+    refused_key = xds.status_filter(502)
     return [
         {
             **xds.extension(
@@ -68,7 +70,7 @@ def compile_provider_log() -> list[xds.Config]:
                 "extensions.access_loggers.stream.v3.StderrAccessLog",
                 log_format={"json_format": fields},
             ),
-            "filter": {"response_flag_filter": {"flags": list(_PROVIDER_FAILURES)}},
+            "filter": {"or_filter": {"filters": [flags, refused_key]}},
         }
     ]
 

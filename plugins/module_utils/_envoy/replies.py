@@ -11,46 +11,48 @@ from typing import Any
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
 
 _INVALID = "invalid_request_error"
+# Within the egress listener only: "Proxy Authentication Required", which Envoy never answers by itself.
+_REFUSED_KEY = 407
 
 
 def compile_gateway_replies() -> xds.Config:
     """Return how the gateway listener words its errors. The first mapper that fits is used."""
     return {
         "mappers": [
-            _mapper(_status(401), "Incorrect API key provided.", _INVALID, code="invalid_api_key"),
+            _mapper(xds.status_filter(401), "Incorrect API key provided.", _INVALID, code="invalid_api_key"),
             _mapper(
-                _all(_status(403), _has_header(xds.MODEL)),
+                _all(xds.status_filter(403), _has_header(xds.MODEL)),
                 f"This API key is not allowed to use the model '%REQ({xds.MODEL})%'.",
                 _INVALID,
                 param="model",
                 code="model_not_allowed",
             ),
-            _mapper(_status(403), "%LOCAL_REPLY_BODY%", _INVALID, code="no_access"),
+            _mapper(xds.status_filter(403), "%LOCAL_REPLY_BODY%", _INVALID, code="no_access"),
             _mapper(
-                _all(_status(404), _has_header(xds.MODEL)),
+                _all(xds.status_filter(404), _has_header(xds.MODEL)),
                 f"The model '%REQ({xds.MODEL})%' does not exist.",
                 _INVALID,
                 param="model",
                 code="model_not_found",
             ),
-            _mapper(_status(404), "Invalid URL (%REQ(:METHOD)% %PATH(NQ)%).", _INVALID, code="unknown_url"),
-            _mapper(_status(400), "%LOCAL_REPLY_BODY%", _INVALID, code="invalid_request"),
+            _mapper(xds.status_filter(404), "Invalid URL (%REQ(:METHOD)% %PATH(NQ)%).", _INVALID, code="unknown_url"),
+            _mapper(xds.status_filter(400), "%LOCAL_REPLY_BODY%", _INVALID, code="invalid_request"),
             _mapper(
-                _status(413),
+                xds.status_filter(413),
                 f"The request body is larger than {xds.MAX_BODY_BYTES // 1024**2} MiB.",
                 _INVALID,
                 code="request_too_large",
             ),
             _mapper(
-                _status(429),
+                xds.status_filter(429),
                 f"Rate limit reached for '%REQ({xds.CONSUMER})%' on requests per minute. Please try again later.",
                 "requests",
                 code="rate_limit_exceeded",
             ),
-            _mapper(_status(504), "The model did not answer in time.", "server_error", code="timeout"),
-            _mapper(_status(503), "The model is not available now.", "server_error", code="unavailable"),
-            _mapper(_status(500, "GE"), "The gateway failed.", "server_error", code="internal_error"),
-            _mapper(_status(400, "GE"), "%LOCAL_REPLY_BODY%", _INVALID, code="invalid_request"),
+            _mapper(xds.status_filter(504), "The model did not answer in time.", "server_error", code="timeout"),
+            _mapper(xds.status_filter(503), "The model is not available now.", "server_error", code="unavailable"),
+            _mapper(xds.status_filter(500, "GE"), "The gateway failed.", "server_error", code="internal_error"),
+            _mapper(xds.status_filter(400, "GE"), "%LOCAL_REPLY_BODY%", _INVALID, code="invalid_request"),
         ]
     }
 
@@ -62,12 +64,29 @@ def compile_egress_replies() -> xds.Config:
     """
     unavailable = "The model's provider could not be reached."
     timeout = "The model's provider did not answer in time."
+    refused = "The model's provider refused the gateway's key."
     return {
         "mappers": [
-            _mapper(_status(504), timeout, "server_error", code="timeout"),
-            _mapper(_status(400, "GE"), unavailable, "server_error", code="unavailable", status_code=503),
+            _mapper(xds.status_filter(_REFUSED_KEY), refused, "server_error", code="refused_key", status_code=502),
+            _mapper(xds.status_filter(504), timeout, "server_error", code="timeout"),
+            _mapper(xds.status_filter(400, "GE"), unavailable, "server_error", code="unavailable", status_code=503),
         ]
     }
+
+
+def compile_refused_key() -> xds.Config:
+    """Return what becomes of a provider's 401: the gateway's own key is wrong, which is no fault of the client.
+
+    It becomes an answer of the egress listener, which words it as a 502: a fallback may still serve. The provider's
+    text, which repeats a part of the key, is dropped.
+    """
+    policy = xds.extension(
+        "refused_key",
+        "extensions.http.custom_response.local_response_policy.v3.LocalResponsePolicy",
+        status_code=_REFUSED_KEY,
+    )
+    status = xds.extension("status", "type.matcher.v3.HttpResponseStatusCodeMatchInput")
+    return {"matcher_tree": {"input": status, "exact_match_map": {"map": {"401": {"action": policy}}}}}
 
 
 def _mapper(
@@ -75,12 +94,6 @@ def _mapper(
 ) -> xds.Config:
     error = {"message": message, "type": kind, "param": param, "code": code}
     return {"filter": filter_, "body_format_override": {"json_format": {"error": error}}, **extra}
-
-
-def _status(value: int, op: str = "EQ") -> xds.Config:
-    # The key of a runtime override is mandatory; nothing sets it.
-    runtime = {"default_value": value, "runtime_key": "gw.none"}
-    return {"status_code_filter": {"comparison": {"op": op, "value": runtime}}}
 
 
 def _has_header(name: str) -> xds.Config:

@@ -95,6 +95,14 @@ def exact_map(input_header: str, actions: dict[str, Config], on_no_match: Config
     return matcher
 
 
+def status_filter(value: int, op: str = "EQ") -> Config:
+    """Return a filter, of replies or access logs, for a status (``GE``: from it on)."""
+    # The key of a runtime override is mandatory; nothing sets it.
+    return {
+        "status_code_filter": {"comparison": {"op": op, "value": {"default_value": value, "runtime_key": "gw.none"}}}
+    }
+
+
 def access_list(groups: Iterable[str]) -> Config:
     """Return the filter configuration of a route that ``groups`` may use and nobody else."""
     allow = extension("allow", "config.rbac.v3.Action", name="allow", action="ALLOW")
