@@ -20,7 +20,8 @@ def compile_limits(spec: Spec, host: Host) -> xds.Config:
     """Return the filter that limits requests per minute, as an ECDS resource.
 
     With the scope ``fleet`` each host enforces its share, rounded up. A bucket holds a minute's requests and fills
-    steadily; buckets start full again when this file changes, so it holds nothing but limits.
+    steadily; buckets start full again when this file changes, so it holds nothing but limits. Every listener has
+    buckets of its own: Envoy 1.40 shares those of a filter between workers, not between listeners.
     """
     share = host.fleet_size if spec.limits_scope == "fleet" else 1
     descriptors = [
