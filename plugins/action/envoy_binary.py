@@ -16,7 +16,7 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._artifact import
     fetch_url,
     fetch_wheel,
 )
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._result import failure
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._task import failure, pipeline
 
 MODULE = "gatewayops.openai.envoy_binary"
 
@@ -24,13 +24,12 @@ MODULE = "gatewayops.openai.envoy_binary"
 class ActionModule(ActionBase):
     """Ask the host, and only when it lacks the binary fetch the artifact here and send it."""
 
-    TRANSFERS_FILES = True
-
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         # Fetching is the action's business; the host is not told where from.
         cache = Path(arguments.pop("cache_dir", None) or default_cache()).expanduser()
+        pipeline(self._connection)
         answer = self._ask(arguments, task_vars)
         if not answer.get("needs_artifact") or answer.get("failed") or self._task.check_mode:
             return answer

@@ -14,7 +14,6 @@ from __future__ import annotations
 import getpass
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -26,12 +25,12 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._errors import G
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host, host_to_options
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table import SHARED, variables
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._host_options import HOST_OPTIONS, host_from
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._result import failure
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import (
     action_argument_spec,
     action_options,
 )
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.session import SecretSession
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._task import failure, pipeline
 
 _PREFIX = "gateway_"
 _STORE_PREFIX = "vault_"
@@ -78,9 +77,8 @@ class GatewayAction(ActionBase):
         return answer
 
     def _keep_arguments_off_the_disk(self) -> None:
-        """Pipeline, whatever the configuration says: otherwise the secrets pass through a file on the host."""
-        with suppress(AttributeError, KeyError):
-            self._connection.set_option("pipelining", True)
+        """Secrets must not be in a file on the host, not even for a moment; where they have to be, say so."""
+        pipeline(self._connection)
         if not self._is_pipelining_enabled("new"):
             self._display.warning(
                 "secrets pass through a temporary file on the host, since pipelining is not possible: the connection "
