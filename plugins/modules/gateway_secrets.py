@@ -83,6 +83,7 @@ removed:
 
 import json
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule

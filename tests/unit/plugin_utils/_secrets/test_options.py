@@ -22,7 +22,7 @@ try:
     from ansible.template import trust_as_template
 except ImportError:
 
-    def trust_as_template(value: str) -> str:  # type: ignore[misc]
+    def trust_as_template(value: str) -> str:
         """Before 2.19 every text was trusted."""
         return value
 
@@ -43,7 +43,7 @@ def options(task_args: dict[str, Any], **variables: Any) -> VaultOptions:
 
 def test_nothing_given_is_the_defaults() -> None:
     assert options({}) == VaultOptions()
-    assert options_from({}.get) == SecretOptions()
+    assert options_from(lambda name: None) == SecretOptions()
 
 
 def test_arguments_win_over_variables_over_environment(monkeypatch: pytest.MonkeyPatch) -> None:
