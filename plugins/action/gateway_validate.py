@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, ClassVar
 
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import SPEC_OPTIONS, GatewayAction
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import PREFIX, SPEC_OPTIONS, GatewayAction
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._compile import compile_gateway
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._host_options import HOST_OPTIONS
 
-_ALIKE = 0.85
+_ALIKE = 0.8
 
 
 class ActionModule(GatewayAction):
@@ -38,9 +38,10 @@ class ActionModule(GatewayAction):
 
     def _misspelled(self) -> list[str]:
         """Variables that nothing reads and that look like one that something does."""
-        known = {f"gateway_{name}" for name in (*SPEC_OPTIONS, *HOST_OPTIONS)}
-        warnings = []
-        for name in sorted(set(self.variables) - known):
-            alike = difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE) if name.startswith("gateway_") else []
-            warnings += [f"{name}: the collection has no such variable; did you mean {other}?" for other in alike]
-        return warnings
+        known = {*SPEC_OPTIONS, *HOST_OPTIONS}
+        given = {name.removeprefix(PREFIX) for name in self.variables if name.startswith(PREFIX)}
+        return [
+            f"{PREFIX}{name}: the collection has no such variable; did you mean {PREFIX}{alike}?"
+            for name in sorted(given - known)
+            for alike in difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE)
+        ]

@@ -32,12 +32,12 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.session import SecretSession
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._task import failure, pipeline
 
-_PREFIX = "gateway_"
+PREFIX = "gateway_"
 _STORE_PREFIX = "vault_"
 #: The hosts that share the limits of consumers.
 _GROUP = "gateways"
 #: The options that make up a spec. They go to its parser as they are, which tells more of what is wrong with them.
-SPEC_OPTIONS = tuple(name.removeprefix(_PREFIX) for name in (*(field.key for field in variables()), SHARED))
+SPEC_OPTIONS = tuple(name.removeprefix(PREFIX) for name in (*(field.key for field in variables()), SHARED))
 
 
 class OptionsError(GatewayError):
@@ -88,7 +88,7 @@ class GatewayAction(ActionBase):
     @cached_property
     def raw_spec(self) -> dict[str, Any]:
         """The spec as it is given, by the names of the variables."""
-        return {_PREFIX + name: value for name, value in self._given(SPEC_OPTIONS).items()}
+        return {PREFIX + name: value for name, value in self._given(SPEC_OPTIONS).items()}
 
     def host(self, options: Mapping[str, Any]) -> Host:
         """The Host that the options describe; raises HostOptionsError."""
@@ -125,7 +125,7 @@ class GatewayAction(ActionBase):
         """The options among `names` that are given, as arguments or as variables."""
         given = {}
         for name in names:
-            variable = self.VARIABLES.get(name, _PREFIX + name)
+            variable = self.VARIABLES.get(name, PREFIX + name)
             if name in self._task.args:
                 given[name] = self._task.args[name]
             elif variable in self.variables:

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.utils.display import Display
 
 from ansible_collections.gatewayops.openai.plugins.action.gateway_validate import ActionModule
+from ansible_collections.gatewayops.openai.plugins.action.gateway_verify import ActionModule as Verify
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._host_options import HOST_OPTIONS
 
 from .conftest import Run, failed
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -41,6 +47,16 @@ def test_a_variable_that_nothing_reads_is_told(run: Run, spec: dict[str, Any], w
     spec.update(gateway_modles={}, gateway_verify_from="host", gateway_vault_addr="x", gateway_own_variable=1)
     run(ActionModule, variables=spec)
     assert warned == ["gateway_modles: the collection has no such variable; did you mean gateway_models?"]
+
+
+def test_no_variable_of_the_collection_is_taken_for_a_misspelled_one(
+    run: Run, spec: dict[str, Any], warned: list[str]
+) -> None:
+    documented = yaml.safe_load((ROOT / "roles" / "gateway" / "meta" / "argument_specs.yml").read_text())
+    names = {name for entry in documented["argument_specs"].values() for name in entry["options"]}
+    others = {*names, *Verify.VARIABLES.values(), "gateway_serial"} - {f"gateway_{name}" for name in HOST_OPTIONS}
+    run(ActionModule, variables={**dict.fromkeys(others), **spec})
+    assert warned == []
 
 
 def test_it_is_told_even_when_the_specification_is_wrong(run: Run, spec: dict[str, Any], warned: list[str]) -> None:
