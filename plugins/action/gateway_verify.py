@@ -84,7 +84,7 @@ class ActionModule(GatewayAction):
             return str(address)
         if here:
             return "127.0.0.1" if address.version == 4 else "::1"
-        return str(self.variables.get("ansible_host") or self.variables.get("inventory_hostname"))
+        return str(self.rendered("ansible_host" if "ansible_host" in self.variables else "inventory_hostname"))
 
 
 def _listener(spec: Spec) -> Listener:

@@ -129,10 +129,11 @@ class GatewayAction(ActionBase):
             if name in self._task.args:
                 given[name] = self._task.args[name]
             elif variable in self.variables:
-                given[name] = self._rendered(variable)
+                given[name] = self.rendered(variable)
         return given
 
-    def _rendered(self, variable: str) -> Any:
+    def rendered(self, variable: str) -> Any:
+        """The value of a variable. Raises OptionsError that names it when its template fails."""
         try:
             return self._templar.template(self.variables[variable])
         except AnsibleError as error:
