@@ -147,7 +147,7 @@ def filesystem_type(mountinfo: str, device: int) -> str:
     """The type of the mounted filesystem with that device number, '' when none has it (pure)."""
     wanted = f"{os.major(device)}:{os.minor(device)}"
     for line in mountinfo.splitlines():
-        mount, _, source = line.partition(" - ")
+        mount, _dash, source = line.partition(" - ")
         fields = mount.split(" ")
         if len(fields) > 2 and fields[2] == wanted:
             return source.split(" ")[0]

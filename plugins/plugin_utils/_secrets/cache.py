@@ -27,10 +27,6 @@ from pathlib import Path
 from typing import Any
 
 from ansible import constants as C  # noqa: N812 - Ansible's own name for it
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 _DIRECTORY = "gatewayops-secrets"
 _NONCE = 12
@@ -40,6 +36,11 @@ class RunCache:
     """Sealed JSON objects in ``directory``, found by a name that says nothing about what they are."""
 
     def __init__(self, directory: Path, secret: bytes) -> None:
+        # A dependency of ansible-core, which ansible-test leaves out where it only imports plugins.
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        from cryptography.hazmat.primitives.hashes import SHA256
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
         keys = HKDF(algorithm=SHA256(), length=64, salt=None, info=b"gatewayops.openai run cache").derive(secret)
         self._directory = directory
         self._cipher = AESGCM(keys[:32])
@@ -56,6 +57,8 @@ class RunCache:
 
     def load(self, name: str) -> dict[str, Any]:
         """The published object, empty when there is none or when it was not sealed by this run under this name."""
+        from cryptography.exceptions import InvalidTag
+
         try:
             sealed = (self._directory / name).read_bytes()
             content = self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], name.encode())

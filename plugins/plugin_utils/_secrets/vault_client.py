@@ -148,11 +148,13 @@ def _http_failure(error: Any) -> str:
 
 def _inside(error: BaseException) -> list[BaseException]:
     """The exceptions inside an exception of requests, itself first: urllib3 hangs them into ``args`` and ``reason``."""
-    found: list[BaseException] = [error]
-    for outer in found:
-        for inner in (*outer.args, getattr(outer, "reason", None), outer.__cause__, outer.__context__):
-            if isinstance(inner, BaseException) and inner not in found:
-                found.append(inner)
+    found: list[BaseException] = []
+    waiting: list[object] = [error]
+    while waiting:
+        inner = waiting.pop(0)
+        if isinstance(inner, BaseException) and inner not in found:
+            found.append(inner)
+            waiting += [*inner.args, getattr(inner, "reason", None), inner.__cause__, inner.__context__]
     return found
 
 
