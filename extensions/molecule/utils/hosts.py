@@ -10,7 +10,7 @@ import yaml
 
 _SSH = [
     *("ssh", "-q", "-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no", "-o", "IdentitiesOnly=yes"),
-    *("-o", "ControlMaster=auto", "-o", "ControlPersist=60s", "-o", f"ControlPath={scenario.DIRECTORY}/ssh-%C"),
+    *("-o", "ControlMaster=auto", "-o", "ControlPersist=60s"),
 ]
 
 
@@ -22,12 +22,15 @@ class Host:
         instances = yaml.safe_load((scenario.DIRECTORY / "instance_config.yml").read_text())
         (found,) = (instance for instance in instances if instance["instance"] == name)
         user_at = f"{found['user']}@{found['address']}"
-        self._ssh = [*_SSH, "-i", found["identity_file"], "-p", str(found["port"]), user_at]
+        kept = ["-o", f"ControlPath={scenario.DIRECTORY}/ssh-{name}"]
+        self._ssh = [*_SSH, *kept, "-i", found["identity_file"], "-p", str(found["port"]), user_at]
 
     def run(self, command: str, *, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run a shell command to its end, whatever that is. Secrets go through `stdin`, as `ps` shows commands."""
         as_root = f"sudo sh -c {shlex.quote(command)}"
-        return subprocess.run([*self._ssh, as_root], input=stdin, text=True, capture_output=True, timeout=120)
+        return subprocess.run(
+            [*self._ssh, as_root], check=False, input=stdin, text=True, capture_output=True, timeout=120
+        )
 
     def out(self, command: str, *, stdin: str = "") -> str:
         """Run a shell command that has to succeed; what it printed, without the last line break."""
@@ -56,12 +59,13 @@ class Gateway(Host):
         """The name of the release that Envoy reads."""
         return self.out("basename $(readlink -f /etc/openai-gateway/current)")
 
-    def snapshot(self) -> str:
+    def snapshot(self) -> set[str]:
         """Every file that lasts, and those of the gateway in memory: what a run in check mode must not change.
 
         Left out is what changes by itself: logs, systemd's own state, and Ansible's directory for temporary files.
         """
-        own = r"-path /var/log -prune -o -path /var/lib/systemd -prune -o -path '*/.ansible' -prune"
+        changing = ("/var/log", "/var/lib/systemd", "/tmp", "*/.ansible")
+        own = " -o ".join(f"-path '{path}' -prune" for path in changing)
         times = r"-printf '%p %y %m %U:%G %s %T@ %C@ %l\n'"
         lasting = f"find / -xdev {own} -o -path /home/ansible -o {times}"
-        return self.out(f"{lasting}; find /run/openai-gateway {times} || true")
+        return set(self.out(f"{lasting}; find /run/openai-gateway {times} || true").splitlines())

@@ -85,7 +85,11 @@ def start(playbook: str, *options: str, variables: Mapping[str, Any] | None = No
 
 def finish(process: subprocess.Popen[str], *, began: float) -> Played:
     """Wait for a playbook, and refuse every output that holds a secret: a check that each of the tests makes."""
-    output = process.communicate(timeout=240)[0]
+    try:
+        output = process.communicate(timeout=240)[0]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
     found = leaks(output)
     assert not found, f"ansible-playbook printed {', '.join(found)}"
     return Played(process.returncode, output, time.monotonic() - began)
@@ -98,24 +102,29 @@ def play(playbook: str, *options: str, variables: Mapping[str, Any] | None = Non
 
 
 class Site:
-    """Runs of the playbook `site` with changed variables, which the fixture takes back afterwards."""
+    """Runs of the playbook `site` on one host, with changed variables that `restore` takes back."""
 
-    def __init__(self) -> None:
-        self.touched = False
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._changed = False
 
     def __call__(self, *options: str, **variables: Any) -> Played:
-        self.touched = self.touched or "--check" not in options
-        return play(SITE, *options, variables=variables)
+        return play(SITE, "--limit", self._host, *options, variables=variables)
 
-    def apply(self, *options: str, **variables: Any) -> Played:
-        """Run it and see that it went well."""
+    def changes(self, *options: str, **variables: Any) -> dict[str, int]:
+        """Run it and see that it went well: what the recap says of the host."""
+        self._changed = self._changed or "--check" not in options
         played = self(*options, **variables)
         assert played.rc == 0, played.output
-        return played
+        return played.recap[self._host]
 
     def refused(self, *options: str, **variables: Any) -> str:
-        """Run it and see that it failed as for a user, without a traceback. The output, in one line."""
+        """Run it and see that it failed as for a user, without a traceback: the output, in one line."""
         played = self(*options, **variables)
         assert played.rc == 2, played.output
         assert "Traceback" not in played.output, played.output
         return " ".join(played.output.split())
+
+    def restore(self) -> None:
+        if self._changed:
+            self.changes()

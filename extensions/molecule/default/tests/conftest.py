@@ -27,19 +27,13 @@ def gw1() -> Gateway:
 
 
 @pytest.fixture
-def gw2() -> Gateway:
-    return Gateway("gw2")
-
-
-@pytest.fixture
 def vault1() -> Host:
     return Host("vault1")
 
 
 @pytest.fixture
 def site() -> Iterator[scenario.Site]:
-    one = scenario.Site()
-    yield one
-    if one.touched:
-        played = scenario.play(scenario.SITE)
-        assert played.rc == 0, played.output
+    """The playbook `site` on gw1."""
+    gw1 = scenario.Site("gw1")
+    yield gw1
+    gw1.restore()

@@ -101,7 +101,6 @@ def test_releases_belong_to_root(root: Any) -> None:
         ("ProtectHome", "yes"),
         ("PrivateTmp", "yes"),
         ("PrivateDevices", "yes"),
-        ("MemoryDenyWriteExecute", "yes"),
         ("RestrictNamespaces", "yes"),
         ("CapabilityBoundingSet", "cap_net_bind_service"),
         ("Restart", "always"),

@@ -40,18 +40,24 @@ def test_no_secret_on_a_disk_in_a_log_or_in_arguments(name: str) -> None:
         host.out(f"rm {REMOTE_NEEDLES}")
 
 
-def test_first_converge_tells_no_secret_at_any_verbosity(site: Site, gw2: Gateway) -> None:
+def test_first_converge_is_predicted_and_tells_no_secret_at_any_verbosity() -> None:
     """gw2 starts from nothing. `play` looks for every secret in what was printed."""
-    site.apply("--limit", "gw2", gateway_state="absent")
+    site, gw2 = Site("gw2"), Gateway("gw2")
+    site.changes(gateway_state="absent")
     assert gw2.run("ls -d /etc/openai-gateway /run/openai-gateway /etc/systemd/system/openai-gateway*").stdout == ""
-    played = site.apply("--limit", "gw2", "-vvv", "--diff")
+    before = gw2.snapshot()
+    predicted = site.changes("--check", "--diff", "-vvv")
+    assert gw2.snapshot() ^ before == set()
+    played = site("--diff", "-vvv")
+    assert played.rc == 0, played.output
+    assert played.recap["gw2"] == predicted
     assert "vault://kv/providers/a#api_key" in played.output, "a reference may be shown, and is"
     assert ask("gw2", SEARCH, chat("gpt-5")).status == 200
 
 
-def test_one_login_and_one_read_of_each_secret_for_all_hosts(site: Site, vault1: Host) -> None:
+def test_one_login_and_one_read_of_each_secret_for_all_hosts(vault1: Host) -> None:
     before = int(vault1.out("wc -l </var/log/openbao/audit.log"))
-    assert site("--check").rc == 0
+    assert scenario.play(scenario.SITE, "--check").rc == 0
     log = vault1.out(f"tail -n +{before + 1} /var/log/openbao/audit.log")
     entries = [json.loads(line) for line in log.splitlines()]
     paths = [entry["request"]["path"] for entry in entries if entry["type"] == "request"]
@@ -66,20 +72,21 @@ def test_one_login_and_one_read_of_each_secret_for_all_hosts(site: Site, vault1:
     ]
 
 
-def test_rotation_of_a_key_loses_no_request(search_keys: Store, site: Site, gw1: Gateway) -> None:
+def test_rotation_of_a_key_loses_no_request(site: Site, search_keys: Store, gw1: Gateway) -> None:
     """The old key serves as the previous one; no process and no release is replaced."""
     before = (gw1.pid(), gw1.release())
     search_keys.put("consumers/search", current=NEW, previous=SEARCH)
     with client.Load("gw1", SEARCH, ["gpt-5", "small"]) as load:
-        played = site.apply("--limit", "gw1")
+        played = site()
+    assert played.rc == 0, played.output
+    assert NEW not in played.output
     assert load.failures == []
     assert load.answered > 40
-    assert NEW not in played.output
     assert ask("gw1", NEW, chat("gpt-5")).status == 200
     assert (gw1.pid(), gw1.release()) == before
 
     search_keys.put("consumers/search", current=NEW, previous=NEW)
-    site.apply("--limit", "gw1")
+    site.changes()
     assert ask("gw1", SEARCH, chat("gpt-5")).status == 401
 
 
@@ -87,10 +94,10 @@ def test_store_that_is_down_stops_the_run_before_any_host(site: Site, vault1: Ho
     before = gw1.snapshot()
     vault1.out("systemctl stop openbao")
     try:
-        output = site.refused("--limit", "gw1")
+        output = site.refused()
     finally:
         vault1.out("systemctl start openbao")
         Store().unseal()
     assert Store().address in output
-    assert gw1.snapshot() == before
+    assert gw1.snapshot() ^ before == set()
     assert ask("gw1", SEARCH, chat("gpt-5")).status == 200
