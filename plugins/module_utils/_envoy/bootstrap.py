@@ -18,6 +18,15 @@ MAX_CONNECTIONS = 20000
 # Without those that never counted anything: a thousand models have 17 MB of them.
 _USED_STATISTICS = "/stats/prometheus?usedonly"
 
+# Reads /etc/hosts as well. A name server that is silent holds up the start, and every release that brings a new name,
+# by 10 seconds instead of more than a minute.
+_RESOLVER = xds.extension(
+    "envoy.network.dns_resolver.cares",
+    "extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+    query_timeout_seconds=2,
+    query_tries=2,
+)
+
 _ADMIN = "admin"
 
 
@@ -38,6 +47,7 @@ def compile_bootstrap(spec: Spec, host: Host, instance: str) -> xds.Config:
             "cds_config": xds.release_source(host, "cds.json"),
         },
         "overload_manager": _overload(spec.size.memory_max),
+        "typed_dns_resolver_config": _RESOLVER,
         "static_resources": {
             "listeners": [_metrics_listener(spec.metrics)],
             "clusters": [

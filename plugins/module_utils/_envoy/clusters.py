@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.deployments import Deployments
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.deployments import Deployments, ranks
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import provider_file
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Model, Provider, Spec, Target
@@ -216,8 +216,7 @@ _FAILURE = {
 
 
 def _model_cluster(model: Model, deployments: Deployments) -> xds.Config:
-    ranks = [[target for target in model.targets if target.weight > 0], *([fallback] for fallback in model.fallbacks)]
-    several = sum(map(len, ranks)) > 1
+    several = sum(map(len, ranks(model))) > 1
     extra: xds.Config = {}
     content: xds.Config = {
         "type": "STATIC",
@@ -234,7 +233,7 @@ def _model_cluster(model: Model, deployments: Deployments) -> xds.Config:
     content["typed_extension_protocol_options"] = _http_options([_PICK_DEPLOYMENT], **extra)
     endpoints = [
         {"priority": rank, "lb_endpoints": [_target(model, target, rank, deployments) for target in targets]}
-        for rank, targets in enumerate(ranks)
+        for rank, targets in enumerate(ranks(model))
     ]
     # Without this factor the next rank would get requests as soon as one of several targets is left alone.
     policy = {"overprovisioning_factor": 100000}

@@ -42,6 +42,12 @@ class Deployment:
     route: xds.Config
 
 
+def ranks(model: Model) -> tuple[tuple[Target, ...], ...]:
+    """Return who is asked first, second and so on: the targets that get a share, then each fallback by itself."""
+    first = tuple(target for target in model.targets if target.weight > 0)
+    return (first, *((fallback,) for fallback in model.fallbacks))
+
+
 class Deployments:
     """All deployments of a spec; equal ones of several models are one."""
 
@@ -50,8 +56,9 @@ class Deployments:
         self._clusters = provider_clusters
         self._known: dict[tuple[str, str, bool, float], Deployment] = {}
         for model in spec.models:
-            for target in model.targets + model.fallbacks:
-                self.of(model, target)
+            for rank in ranks(model):
+                for target in rank:
+                    self.of(model, target)
 
     def of(self, model: Model, target: Target) -> Deployment:
         """Return the deployment of one target of ``model``."""
