@@ -17,6 +17,8 @@ from contract.gateway_process import Gateway, Provider, free_port, gateway, prov
 
 CHAT = "/v1/chat/completions"
 ALL, ONE, LIMITED, NOBODY = "sk-all", "sk-one", "sk-limited", "sk-nobody"
+ODD = "%REQ(authorization)%{${jndi:x}}]]--"
+ODD_DEPLOYMENT = "a/../b?c=d&e#f%2e$1{0}"
 MAX_BODY = 10 * 1024 * 1024
 
 
@@ -95,6 +97,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                 "renamed": {"targets": [{"provider": "alpha", "model": "upstream/name-1.5"}]},
                 "azure": {"targets": [{"provider": "beta", "model": "deployment-eu"}]},
                 "text-embedding-3-small": {"targets": [{"provider": "alpha", "model": "text-embedding-3-small"}]},
+                ODD: {"targets": [{"provider": "beta", "model": ODD_DEPLOYMENT}]},
+                "odd-upstream": {"targets": [{"provider": "alpha", "model": ODD}]},
                 "org/model:v1.0@x": {"targets": [{"provider": "alpha", "model": "org/model:v1.0@x"}]},
             },
             "gateway_consumers": {
@@ -178,6 +182,18 @@ class TestAnswers:
         assert seen["headers"]["api-key"] == "sk-beta"
         assert "authorization" not in seen["headers"]
 
+    def test_odd_names_are_only_names(self, world: World) -> None:
+        answer = call(world.port, body=chat(ODD))
+        assert answer.json["model"] == ODD_DEPLOYMENT
+        assert world.beta.seen()[0]["path"].startswith(
+            "/openai/deployments/a%2F..%2Fb%3Fc%3Dd%26e%23f%252e%241%7B0%7D/chat/"
+        )
+        assert json.loads(world.beta.seen()[0]["body"])["model"] == ODD_DEPLOYMENT
+        line = world.gateway.logged(answer.headers)
+        assert (line["model"], line["upstream_model"]) == (ODD, ODD_DEPLOYMENT)
+        assert call(world.port, body=chat("odd-upstream")).json["model"] == ODD
+        assert "%REQ(authorization)%?" in call(world.port, body=chat("%REQ(authorization)%?")).error["message"]
+
     def test_a_query_is_dropped(self, world: World) -> None:
         assert call(world.port, f"{CHAT}?api-version=1&x=y", chat("azure")).status == 200
         assert world.beta.seen()[0]["path"].endswith("/chat/completions?api-version=2024-10-21")
@@ -215,7 +231,9 @@ class TestModels:
             assert [model.id for model in client.models.list()] == ["same"]
         with world.client() as client:
             assert sorted(model.id for model in client.models.list()) == [
+                ODD,
                 "azure",
+                "odd-upstream",
                 "org/model:v1.0@x",
                 "renamed",
                 "same",
