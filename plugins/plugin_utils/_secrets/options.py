@@ -90,8 +90,12 @@ def plugin_options(plugin: LookupBase, direct: Mapping[str, Any], variables: Map
     Precedence: ``direct`` (arguments), Ansible variable, environment, ini, default. Only the variables that options
     come from are looked at; they are templated first, which Ansible leaves to its callers.
     """
-    names = [entry["name"] for option in plugin.option_definitions.values() for entry in option.get("vars") or ()]
-    given = {name: plugin._templar.template(variables[name]) for name in names if name in variables}
+    options = {entry["name"]: name for name, entry in _variables(plugin)}
+    given = {name: plugin._templar.template(variables[name]) for name in options if name in variables}
+    for name, value in [*direct.items(), *((options[variable], value) for variable, value in given.items())]:
+        # Ansible's own complaint would show the value, and a whole secret in place of a field is easily taken.
+        if name in _SECRET and isinstance(value, (dict, list, tuple)):
+            raise SecretError(f"{name} must be text")
     plugin.set_options(var_options=given, direct=dict(direct))
     return options_from(plugin.get_option)
 
@@ -112,6 +116,11 @@ def action_argument_spec() -> dict[str, dict[str, Any]]:
             if name in _SECRET:
                 spec[name]["no_log"] = True
     return spec
+
+
+def _variables(plugin: LookupBase) -> list[tuple[str, dict[str, Any]]]:
+    """The options that an Ansible variable may set, each with the entry that names the variable."""
+    return [(name, entry) for name, option in plugin.option_definitions.items() for entry in option.get("vars") or ()]
 
 
 def _lookup(templar: Any) -> Any:

@@ -110,6 +110,14 @@ def test_what_is_wrong_is_named_without_its_value(name: str, value: str, message
     assert CANARY not in str(caught.value)
 
 
+@pytest.mark.parametrize("value", [{"field": CANARY}, [CANARY]])
+@pytest.mark.parametrize("option", ["vault_token", "vault_secret_id"])
+def test_a_whole_secret_in_place_of_a_field_is_not_shown(option: str, value: Any) -> None:
+    for given, variables in (({option: value}, {}), ({}, {f"gateway_{option}": value})):
+        with pytest.raises(SecretError, match=f"^{option} must be text$"):
+            options(given, **variables)
+
+
 def test_secrets_do_not_show_when_options_are_printed() -> None:
     given = options_from({"vault_token": CANARY, "vault_role_id": CANARY, "vault_secret_id": CANARY}.get)
     assert CANARY not in repr(given)
