@@ -116,6 +116,8 @@ def secret_expectation(documents: Mapping[str, Mapping[str, Any]]) -> dict[str, 
     found = {}
     for document in documents.values():
         for resource in document["resources"]:
+            if not isinstance(resource, dict) or "name" not in resource:
+                continue
             extension = str(resource.get("@type", "")).endswith("TypedExtensionConfig")
             prefix = "extension_config_discovery.http_filter" if extension else "sds"
             found[f"{prefix}.{resource['name']}"] = str(document.get("version_info"))
