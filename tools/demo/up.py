@@ -53,7 +53,7 @@ def _packages() -> None:
     if status:
         raise DemoError(
             "the Python packages could not be installed; the lines above say why.\n"
-            "Without a way to pypi.org, name an index of your own in PIP_INDEX_URL (and PIP_CERT, PIP_PROXY)."
+            "Without a way to PyPI, name an index of your own in PIP_INDEX_URL (and PIP_CERT, PIP_PROXY)."
         )
 
 
