@@ -102,7 +102,7 @@ def make(*, venv: Path, lock: Path) -> None:
 
 @contextlib.contextmanager
 def alone(venv: Path) -> Iterator[None]:
-    """Two checks that start at the same time want the same environment: one makes it, the other waits."""
+    """Two checks in two terminals may want the same environment: one makes it, the other waits."""
     with venv.with_name(venv.name + ".making").open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         yield
