@@ -102,7 +102,9 @@ class Client:
         connection = self._connect()
         try:
             connection.request(method, path, body=body, headers=headers)
-            yield connection.getresponse()
+            # Closed for itself: it outlives its connection when the gateway closes that.
+            with connection.getresponse() as response:
+                yield response
         except socket.timeout:
             raise VerifyError(f"no answer within {self._endpoint.timeout:g} s") from None
         except (OSError, http.client.HTTPException) as error:

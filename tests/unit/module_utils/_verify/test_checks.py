@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import threading
@@ -177,6 +178,12 @@ def test_a_stream_has_to_end_as_one(gateway: Gateway) -> None:
 def test_a_stream_that_stalls_is_given_up(gateway: Gateway) -> None:
     gateway.events, gateway.stalls = ["{}"], True
     assert failed(gateway, timeout=0.3) == {"stream": "no answer within 0.3 s"}
+
+
+def test_no_connection_is_left_open(gateway: Gateway) -> None:
+    """A stream is not read beyond its end. What is forgotten open is a warning, and so an error here."""
+    assert failed(gateway) == {}
+    gc.collect()
 
 
 def test_answers_of_another_shape(gateway: Gateway) -> None:
