@@ -21,6 +21,8 @@ _VERSION = re.compile(r"[0-9a-f]{40}/([^/\s]+)/\S+")
 _SECONDS = 60
 #: What Envoy writes in front of a line of its log: `[time][thread][level][logger] [file:line] `.
 _PREFIX = re.compile(r"^\s*\[[^\]]*\]\[\d+\]\[(?P<level>\w+)\]\[\w+\]\s*(?:\[[^\]]*\])?\s*", re.MULTILINE)
+#: Warnings that come with every start, or with every start in a container.
+_USUAL = ("no configured limit", "Expected cgroup v1 files")
 #: Of a long list of messages the last say what mattered.
 _MESSAGES = 6
 
@@ -106,7 +108,7 @@ def reasons(log: str) -> str:
         text = " ".join(message.split())
         if level in ("warning", "error", "critical") and text and not any(text in other for other in found):
             found = [other for other in found if other not in text] + [text]
-    chosen = [text for text in found if "no configured limit" not in text]
+    chosen = [text for text in found if not any(usual in text for usual in _USUAL)]
     return "; ".join(chosen[-_MESSAGES:])
 
 

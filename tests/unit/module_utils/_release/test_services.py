@@ -249,6 +249,7 @@ AT = "[2026-11-24 08:51:15.835][9889]"
 IN_USE = "cannot bind '127.0.0.1:18444': Address already in use"
 LOG = f"""\
 {AT}[warning][main] [source/server/server.cc:1059] There is no configured limit to the number of allowed connections.
+{AT}[error][main] [source/server/cgroup_cpu_util.cc:1] Expected cgroup v1 files not accessible at /sys/fs/cgroup/
 gateway-admin: not accepted: x
 {AT}[error][config] [source/common/x.cc:1405] listener 'extra' failed to bind or apply socket options: {IN_USE}
 {AT}[info][upstream] [source/common/listener_manager/lds_api.cc:89] something else
