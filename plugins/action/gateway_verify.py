@@ -39,8 +39,7 @@ class ActionModule(GatewayAction):
     def act(self) -> dict[str, Any]:
         options = self.options()
         spec, _findings = parse_and_check(self.raw_spec)
-        consumer = _consumer(spec, options["consumer"])
-        expected = _expectation(spec, consumer, options)
+        consumer, expected = _asker(spec, options)
         endpoint = self._endpoint(_listener(spec), options)
         key = self._key(consumer)
         if options["from"] == "host":
@@ -93,12 +92,21 @@ def _listener(spec: Spec) -> Listener:
     return next(open_ones, spec.listeners[0])
 
 
-def _consumer(spec: Spec, name: str | None) -> Consumer:
-    for consumer in spec.consumers:
-        if name is None or consumer.name == name:
-            return consumer
+def _asker(spec: Spec, options: Mapping[str, Any]) -> tuple[Consumer, Expectation]:
+    """The consumer to ask as and what it should see: the one that is named, or the first that leaves out the least."""
+    name = options["consumer"]
     if name is None:
-        raise VerifyError("gateway_consumers is empty: there is no key to ask with")
+        # Consumers with the same models see the same, so that one of them does.
+        distinct: dict[tuple[str, ...], Consumer] = {}
+        for consumer in spec.consumers:
+            distinct.setdefault(consumer.models, consumer)
+        askers = [(consumer, _expectation(spec, consumer, options)) for consumer in distinct.values()]
+        if not askers:
+            raise VerifyError("gateway_consumers is empty: there is no key to ask with")
+        return max(askers, key=lambda asker: asker[1].asked)
+    for consumer in spec.consumers:
+        if consumer.name == name:
+            return consumer, _expectation(spec, consumer, options)
     names = ", ".join(consumer.name for consumer in spec.consumers)
     raise VerifyError(f"gateway_verify_consumer: there is no consumer {name!r} (there are: {names or 'none'})")
 
@@ -107,12 +115,13 @@ def _expectation(spec: Spec, consumer: Consumer, options: Mapping[str, Any]) -> 
     allowed = allowed_models(spec, consumer)
     chat = [name for name in allowed if not _looks_like_embeddings(name)]
     embeddings = [name for name in allowed if _looks_like_embeddings(name)]
-    forbidden = sorted({model.name for model in spec.models}.difference(allowed))
+    known = frozenset(allowed)
+    forbidden = (model.name for model in spec.models if model.name not in known)
     return Expectation(
         models=allowed,
         chat_model=options["chat_model"] or next(iter(chat), None),
         embedding_model=options["embedding_model"] or next(iter(embeddings), None),
-        forbidden_model=next(iter(forbidden), None),
+        forbidden_model=next(forbidden, None),
     )
 
 

@@ -34,7 +34,8 @@ options:
   consumer:
     description:
       - Whose first key is used, and whose models are expected.
-      - The first one by name when it is not given.
+      - When it is not given, the first one by name that leaves out the least, such as one that may use a model for chat
+        and a model for embeddings, but not all models.
     type: str
   url:
     description:

@@ -40,6 +40,11 @@ class Expectation:
     embedding_model: str | None
     forbidden_model: str | None
 
+    @property
+    def asked(self) -> int:
+        """How many of the models there are to ask for: what is None is skipped."""
+        return sum(name is not None for name in (self.chat_model, self.embedding_model, self.forbidden_model))
+
 
 @dataclass(frozen=True)
 class Check:

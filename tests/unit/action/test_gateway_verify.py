@@ -69,6 +69,15 @@ def test_a_consumer_by_name_with_what_it_may_not_use(run: Run, spec: dict[str, A
     )
 
 
+def test_the_consumer_that_leaves_out_the_least_is_asked_as(run: Run, spec: dict[str, Any], asked: Asked) -> None:
+    spec["gateway_models"]["gpt-5-mini"] = spec["gateway_models"]["gpt-5"]
+    keys = ["env://PROVIDER_KEY"]
+    spec["gateway_consumers"]["zz"] = {"api_keys": keys, "models": ["gpt-5", "text-*"]}
+    run(ActionModule, variables=spec, transport="local")
+    assert asked.key == "sk-provider-canary"
+    assert (asked.expected.asked, asked.expected.forbidden_model) == (3, "gpt-5-mini")
+
+
 def test_models_can_be_named(run: Run, spec: dict[str, Any], asked: Asked) -> None:
     run(ActionModule, variables=spec, arguments={"chat_model": "a", "embedding_model": "b"}, transport="local")
     assert (asked.expected.chat_model, asked.expected.embedding_model) == ("a", "b")
