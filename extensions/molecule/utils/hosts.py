@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import shlex
 import subprocess
 
@@ -12,6 +14,18 @@ _SSH = [
     *("ssh", "-q", "-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no", "-o", "IdentitiesOnly=yes"),
     *("-o", "ControlMaster=auto", "-o", "ControlPersist=60s"),
 ]
+
+_READ_RELEASE = """
+import base64, json, os
+found = {}
+os.chdir("/etc/openai-gateway/current")
+for folder, _, names in os.walk("."):
+    for path in (os.path.normpath(os.path.join(folder, name)) for name in names):
+        if path != "manifest.json":
+            with open(path, "rb") as file:
+                found[path] = os.stat(path).st_mode & 0o7777, base64.b64encode(file.read()).decode()
+print(json.dumps(found))
+"""
 
 
 class Host:
@@ -58,6 +72,11 @@ class Gateway(Host):
     def release(self) -> str:
         """The name of the release that Envoy reads."""
         return self.out("basename $(readlink -f /etc/openai-gateway/current)")
+
+    def files_of_release(self) -> dict[str, tuple[int, bytes]]:
+        """Path -> mode and content of the release that Envoy reads, without the manifest."""
+        found = json.loads(self.out("python3 -", stdin=_READ_RELEASE))
+        return {path: (mode, base64.b64decode(content)) for path, (mode, content) in found.items()}
 
     def snapshot(self) -> set[str]:
         """Every file that lasts, and those of the gateway in memory: what a run in check mode must not change.

