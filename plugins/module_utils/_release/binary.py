@@ -92,6 +92,21 @@ class Binary:
         return reasons(text) or f"exit status {done.returncode}"
 
 
+class NoBinary:
+    """Stands where check mode finds no binary: the role that installs it has only said that it would."""
+
+    def build(self) -> str:
+        """Of no version, so that no process fits it."""
+        return ""
+
+    def version(self) -> str:
+        """Not known."""
+        return ""
+
+    def validate(self, files: Mapping[str, bytes]) -> None:
+        """Nobody is there to ask."""
+
+
 def version_of(build: str) -> str:
     """`1.40.0` of the whole text of a version, '' when it is none (pure)."""
     found = _VERSION.search(build)

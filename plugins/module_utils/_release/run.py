@@ -9,11 +9,14 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import ReleaseError
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
 from ansible_collections.gatewayops.openai.plugins.module_utils._release import apply, lock, plan, remove, view
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.binary import NoBinary
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.layout import CONFIG_MODE
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import Ops, ReadOnlyOps, told
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.plan import Plan, Request
@@ -35,10 +38,16 @@ Result = dict[str, Any]
 def run(host: Host, state: str, request: Request, *, check: bool) -> Result:
     """Bring a release into `state`; what the module returns. Raises ReleaseError for everything that goes wrong."""
     site = make_site(host, ReadOnlyOps() if check else Ops())
+    unchecked = check and state != ABSENT and not Path(host.envoy).exists()
+    if unchecked:
+        site = replace(site, envoy=NoBinary())
     try:
-        return run_on(site, state, request, check=check)
+        result = run_on(site, state, request, check=check)
     except OSError as error:
         raise told(error, site.layout.config) from None
+    if unchecked and not result.get("needs_bundle"):
+        result["warnings"] = [f"there is no Envoy at {host.envoy} yet, so that it could not check the release"]
+    return result
 
 
 def run_on(site: Site, state: str, request: Request, *, check: bool) -> Result:

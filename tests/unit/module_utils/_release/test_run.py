@@ -6,14 +6,23 @@
 from __future__ import annotations
 
 import fcntl
+import getpass
+import os
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ansible_collections.gatewayops.openai.plugins.module_utils._bundle import build_bundle
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import ReleaseError
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import SUPERVISOR
 from ansible_collections.gatewayops.openai.plugins.module_utils._release import ports, secrets, store
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import ReadOnlyOps
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.plan import Request
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.run import run
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.service import DRAINING, RUNNING, STOPPED
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
 
 from .world import REFUSED_MODEL, TAKEN_PORT, UNWANTED, World, snapshot, spec
 
@@ -33,6 +42,31 @@ def test_first_start(world: World) -> None:
     assert world.load()["blue"]["at_boot"]
     assert world.layout.current.resolve() == world.layout.release(digest)
     assert world.layout.outside(UNIT).is_file()
+
+
+def test_check_mode_on_a_new_host_predicts_without_envoy(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ports, "conflicts", lambda wanted, ours: ())
+    (tmp_path / "bin").mkdir()
+    host = replace(
+        world.host,
+        service_manager=SUPERVISOR,
+        supervisord="/opt/venv/bin/supervisord",
+        user=getpass.getuser(),
+        secrets_dir=f"/dev/shm/{tmp_path.name}-{os.getpid()}",
+        envoy=str(tmp_path / "bin" / "envoy"),
+    )
+    bundle = build_bundle(parse_spec(A), host)
+    secret_files = {file.name: file.render(dict.fromkeys(file.references, "sk-1")) for file in bundle.secrets}
+    request = Request(digest=bundle.digest, files=bundle.files, secrets=secret_files)
+    before = snapshot(tmp_path)
+    result = run(host, "active", request, check=True)
+    assert (result["changed"], result["process"], result["envoy_version"]) == (True, "start", "")
+    assert result["warnings"] == [f"there is no Envoy at {host.envoy} yet, so that it could not check the release"]
+    assert snapshot(tmp_path) == before
+    with pytest.raises(ReleaseError, match="there is no Envoy at"):
+        run(host, "active", request, check=False)
 
 
 def test_second_run_changes_nothing_and_writes_nothing(world: World) -> None:
