@@ -19,8 +19,8 @@ options:
   host:
     description:
       - Where the gateway lives on the host; the same as for M(gatewayops.openai.gateway_release).
+      - When it is not given, it is taken from the variables that the M(gatewayops.openai.gateway) action reads.
     type: dict
-    required: true
   secrets:
     description:
       - File names and their content, JSON with a list C(resources), as the compiler of this collection makes them.
@@ -50,8 +50,6 @@ attributes:
 EXAMPLES = r"""
 - name: Rotate the key of a provider, and leave everything else alone
   gatewayops.openai.gateway_secrets:
-    host:
-      envoy: /opt/envoy/1.40.0/envoy
     prune: false
     secrets:
       provider-openai.json: "{{ {'resources': [secret]} | to_json }}"
@@ -96,7 +94,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops imp
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.secrets import deliver, owner_of, prune
 
 ARGUMENT_SPEC: dict[str, Any] = {
-    "host": {"type": "dict", "required": True},
+    "host": {"type": "dict"},
     "secrets": {"type": "dict", "required": True, "no_log": True},
     "prune": {"type": "bool", "default": True},
 }
@@ -108,12 +106,15 @@ def main() -> None:
     given = module.params["secrets"].items()
     files = {str(name): content if isinstance(content, str) else json.dumps(content) for name, content in given}
     try:
-        host = host_from_options(module.params["host"])
+        host = host_from_options(module.params["host"] or {})
+    except ValueError as error:
+        module.fail_json(msg=str(error))
+    try:
         answer = apply(host, files, only_these=module.params["prune"], check=module.check_mode)
-    except (GatewayError, ValueError) as error:
+    except GatewayError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
-        module.fail_json(msg=str(told(error, Path(module.params["host"]["config_dir"]))))
+        module.fail_json(msg=str(told(error, Path(host.config_dir))))
     module.exit_json(**answer)
 
 
