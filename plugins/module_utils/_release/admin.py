@@ -218,16 +218,16 @@ def busy_clusters(path: str, names: frozenset[str]) -> tuple[str, ...]:
     return tuple(sorted(busy))
 
 
-def drain(path: str, seconds: float) -> int | None:
+def drain(path: str, seconds: float, *, graceful: bool = True) -> int | None:
     """Stop listening, and wait until the last client's connection is closed, at most `seconds`.
 
-    First `connection: close` goes out on every answer for Envoy's `--drain-time-s`: clients leave by themselves.
-    Returns the number of connections that are left, None when the process is already gone.
+    First, unless it is not to be `graceful`, `connection: close` goes out on every answer for Envoy's `--drain-time-s`:
+    clients leave by themselves. Returns the number of connections that are left, None when the process is gone.
     """
     try:
-        grace = float(str(server_info(path)["command_line_options"]["drain_time"]).rstrip("s"))
+        grace = float(str(server_info(path)["command_line_options"]["drain_time"]).rstrip("s")) if graceful else 0.0
         began = time.monotonic()
-        ask(path, "/drain_listeners?graceful", "POST")
+        ask(path, "/drain_listeners" + ("?graceful" if graceful else ""), "POST")
         name = f"http.{GATEWAY}.downstream_cx_active"
         while True:
             time.sleep(0.2)
@@ -287,7 +287,7 @@ def _ready(path: str, seconds: float, directory: str) -> int:
     if why:
         print("gateway-admin: not accepted: " + "; ".join(why), file=sys.stderr, flush=True)
         # It shares its ports with the process that serves: what it was handed must not be cut.
-        drain(path, BRIEF)
+        drain(path, BRIEF, graceful=False)
     return 1 if why else 0
 
 

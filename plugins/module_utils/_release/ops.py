@@ -151,6 +151,7 @@ def outcome(
 ) -> tuple[int, str, str]:
     """Exit status, output and errors of a command. Raises ReleaseError when it cannot be started or does not end."""
     full = dict(os.environ, LC_ALL="C", SYSTEMD_COLORS="0", SYSTEMD_PAGER="", **(environment or {}))
+    full["PATH"] = full.get("PATH", os.defpath) + ":/usr/sbin:/sbin"  # not everybody's, and sysctl is there
     try:
         done = subprocess.run(
             list(argv),

@@ -149,8 +149,10 @@ def _holder(inode: int, proc: Path) -> tuple[int, str]:
 def _users(pids: Iterable[int], proc: Path) -> frozenset[int]:
     found = set()
     for pid in pids:
-        with suppress(OSError):
-            found.add((proc / str(pid)).stat().st_uid)
+        with suppress(OSError, ValueError, IndexError):
+            # Not the owner of the directory, which is root when the process may not be traced.
+            status = (proc / str(pid) / "status").read_text(errors="replace")
+            found.add(int(status.partition("\nUid:")[2].split()[0]))
     return frozenset(found)
 
 

@@ -25,15 +25,14 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._release.service
     DRAINING,
     FAILED,
     RUNNING,
-    STARTING,
     STOPPED,
     Instance,
 )
 
-#: From supervisor's documentation, "Process States".
+#: From supervisor's documentation, "Process States". STARTING lasts for `startsecs`, however soon a process serves.
 _STATES = {
     "RUNNING": RUNNING,
-    "STARTING": STARTING,
+    "STARTING": RUNNING,
     "STOPPING": DRAINING,
     "BACKOFF": FAILED,
     "FATAL": STOPPED,
@@ -106,7 +105,7 @@ class Supervisor:
         """Begin to stop an instance: `libexec/run-envoy` drains it on TERM, and its end is not taken for a failure."""
         self._ops.before("supervisor", f"drain {name}")
         instance = self._instance(name)
-        if instance.state in (RUNNING, STARTING):
+        if instance.state == RUNNING:
             # Seen before run-envoy gets to it.
             self._ops.write(self._layout.draining(name), b"-\n", 0o600)
             self._change("signalProcess", name, "TERM")
@@ -161,7 +160,7 @@ class Supervisor:
         except OSError:
             return Instance(name, STOPPED)
         state = _STATES.get(str(found["statename"]), STOPPED)
-        if state in (RUNNING, STARTING) and self._layout.draining(name).exists():
+        if state == RUNNING and self._layout.draining(name).exists():
             state = DRAINING
         return Instance(name, state, int(found["pid"]))
 

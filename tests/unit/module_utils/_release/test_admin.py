@@ -223,7 +223,7 @@ def test_the_program_tells_why_a_release_is_not_accepted(envoy: Envoy, program: 
     done = run(program, socket_of(envoy), "ready", 30, release)
     assert done.returncode == 1
     assert "gateway-admin: not accepted: listener_manager.listener_create_failure is 1" in done.stderr
-    assert "GET /server_info" in envoy.asked, "what it was handed is not cut: it is drained"
+    assert "POST /drain_listeners" in envoy.asked, "what it was handed is not cut: it is drained"
 
 
 def test_the_program_does_not_wait_for_a_process_that_has_ended(program: list[str], release: Path) -> None:

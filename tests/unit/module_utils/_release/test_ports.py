@@ -10,6 +10,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +67,21 @@ def test_an_address_in_use_and_by_whom(taken: tuple[str, int]) -> None:
 def test_an_address_in_use_by_ourselves(taken: tuple[str, int]) -> None:
     assert ports.conflicts([taken], [os.getpid()]) == ()
     assert ports.conflicts([taken], [os.getppid()]) == (), "a descendant of what the service manager started"
+
+
+@pytest.mark.parametrize(("uid", "told"), [(996, False), (0, True)])
+def test_an_address_of_a_process_that_cannot_be_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int, told: bool
+) -> None:
+    """As in a container, where not even root may: then the user of the socket has to do."""
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "tcp").write_text(TCP.replace(" 0        0 20901", f" {uid}        0 20901"))
+    (tmp_path / "42").mkdir()
+    (tmp_path / "42" / "stat").write_text("42 (envoy) S 1 42 42")
+    (tmp_path / "42" / "status").write_text("Name:\tenvoy\nUid:\t996\t996\t996\t996\n")
+    monkeypatch.setattr(ports, "_bind", lambda address, port: errno.EADDRINUSE)
+    sentence = "0.0.0.0:22 is in use by a process of another user"
+    assert ports.conflicts([("0.0.0.0", 22)], [42], tmp_path) == ((sentence,) if told else ())
 
 
 def test_an_address_that_is_bound_but_not_listened_at() -> None:
