@@ -103,6 +103,13 @@ class Site:
         service = self.info()["service"]
         return service["instance"], service["pid"]
 
+    def settle(self) -> None:
+        """Wait until nothing drains in the background."""
+        end = time.monotonic() + 30
+        while "draining" in self.info()["service"]["instances"].values():
+            assert time.monotonic() < end, "it does not end"
+            time.sleep(0.1)
+
     @property
     def active(self) -> str:
         return Path(self.host.current).resolve().name
@@ -126,13 +133,25 @@ class Site:
                 found[str(path)] = (status.st_mode, status.st_mtime_ns, status.st_ino, content)
         return found
 
-    def ask(self, model: str) -> int:
-        """The status of one request on a connection of its own."""
-        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+    def ask(self, model: str, **more: Any) -> int:
+        """The status of one request on a connection of its own; `more` goes into its body."""
+        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            return _ask(client, model)[0]
+            return _ask(client, model, **more)[0]
         finally:
             client.close()
+
+    @contextmanager
+    def slow_request(self, seconds: float) -> Iterator[None]:
+        """A request that is answered after some time, well, after the block at the earliest."""
+        statuses: list[int] = []
+        thread = threading.Thread(target=lambda: statuses.append(self.ask("a", x_first_byte_delay=seconds)))
+        thread.start()
+        time.sleep(0.3)
+        yield
+        assert not statuses, "the block took longer"
+        thread.join()
+        assert statuses == [200]
 
     def kill(self) -> None:
         """Stop everything at once."""
@@ -165,10 +184,8 @@ class Site:
         return int(pid)
 
 
-def _ask(client: http.client.HTTPConnection, model: str, *, stream: bool = False) -> tuple[int, bytes, bool]:
-    body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
-    if stream:
-        body |= {"stream": True, "x_chunks": 15, "x_delay": 0.1}
+def _ask(client: http.client.HTTPConnection, model: str, **more: Any) -> tuple[int, bytes, bool]:
+    body = {"model": model, "messages": [{"role": "user", "content": "hi"}], **more}
     headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
     client.request("POST", "/v1/chat/completions", json.dumps(body), headers)
     answer = client.getresponse()
@@ -227,7 +244,8 @@ class Load:
     def _once(self, client: http.client.HTTPConnection, *, stream: bool = False) -> bool:
         """One request; whether the connection is of no more use."""
         try:
-            status, content, closes = _ask(client, self._model, stream=stream)
+            more = {"stream": True, "x_chunks": 15, "x_delay": 0.1} if stream else {}
+            status, content, closes = _ask(client, self._model, **more)
         except (OSError, http.client.HTTPException) as error:
             self.failures.append(f"{time.time():.3f} {type(error).__name__} {error}")
             return True

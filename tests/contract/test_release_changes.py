@@ -119,20 +119,21 @@ def test_replacing_the_process_loses_no_request(gateway: Site) -> None:
 
 def test_reload_while_the_process_that_was_replaced_drains(gateway: Site) -> None:
     port = free_port()
-    with Load(gateway, "a") as load:
+    with Load(gateway, "a") as load, gateway.slow_request(8):
         gateway.apply(gateway.spec("a", "b", gateway_size="medium"))
         for models in (("a", "c"), ("a", "d")):
             raw = {**with_second_listener(gateway, port), "gateway_size": "medium"}
             raw["gateway_models"] = gateway.spec(*models)["gateway_models"]
             assert gateway.apply(raw)["process"] == "reload"
             assert "draining" in gateway.info()["service"]["instances"].values()
-        # This one waits until the first process has gone.
-        assert gateway.apply(gateway.spec("a", "b"))["process"] == "replace"
+    # This one waits until the first process has gone.
+    assert gateway.apply(gateway.spec("a", "b"))["process"] == "replace"
     assert load.failures == []
 
 
 def test_check_mode_predicts_and_writes_nothing(gateway: Site) -> None:
     for raw in (gateway.spec("a", "b"), gateway.spec("a", "c"), gateway.spec("a", "b", gateway_size="medium")):
+        gateway.settle()
         before = gateway.snapshot()
         predicted = gateway.apply(raw, check=True, keep=2)
         assert gateway.snapshot() == before

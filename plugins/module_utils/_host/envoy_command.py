@@ -14,7 +14,7 @@ SERVICE = "openai-gateway"
 START_SECONDS = 60
 #: Seconds that open connections get when a process is stopped; streams that take longer are cut.
 DRAIN_SECONDS = 600
-#: Seconds for which Envoy asks clients to leave (`connection: close`) before it closes the listeners.
+#: Seconds of Envoy's own drain sequence. Nothing waits for its end: listeners are closed when it begins.
 GRACE_SECONDS = 10
 
 

@@ -7,7 +7,7 @@ The modules use these functions on the gateway host, and the very same file is `
 release, which the service manager runs with `python3 -I`. So it imports the standard library only.
 
     gateway-admin SOCKET ready SECONDS CURRENT   wait until the release in CURRENT is accepted; 1 and the reason if not
-    gateway-admin SOCKET drain SECONDS           stop taking connections, wait for those that are open
+    gateway-admin SOCKET drain SECONDS           take no new connections, wait for those that are open
     gateway-admin SOCKET reopen-logs             open the log files again, after they were moved away
     gateway-admin SOCKET fail | ok               answer health checks with 503 (to leave a load balancer), or 200 again
     gateway-admin FILE record CURRENT            note in FILE which release a process is about to start with
@@ -218,22 +218,31 @@ def busy_clusters(path: str, names: frozenset[str]) -> tuple[str, ...]:
     return tuple(sorted(busy))
 
 
-def drain(path: str, seconds: float, *, graceful: bool = True) -> int | None:
-    """Stop listening, and wait until the last client's connection is closed, at most `seconds`.
+def retire(path: str) -> None:
+    """Let a process take no new connections, and ask those that are open to leave. Raises AdminError.
 
-    First, unless it is not to be `graceful`, `connection: close` goes out on every answer for Envoy's `--drain-time-s`:
-    clients leave by themselves. Returns the number of connections that are left, None when the process is gone.
+    The listeners are closed at once: what waits at them goes to the other process (`tcp_migrate_req`), which alone is
+    to answer from now on. The drain sequence, begun before that, puts `connection: close` on every answer.
     """
+    ask(path, "/drain_listeners?graceful&skip_exit", "POST")
+    ask(path, "/drain_listeners", "POST")
+
+
+def drain(path: str, seconds: float) -> int | None:
+    """Retire a process and wait until its last client has left, at most `seconds`.
+
+    Returns the number of connections that are left, None when the process is gone.
+    """
+    name = f"http.{GATEWAY}.downstream_cx_active"
+    end = time.monotonic() + seconds
+    quiet = 0
     try:
-        grace = float(str(server_info(path)["command_line_options"]["drain_time"]).rstrip("s")) if graceful else 0.0
-        began = time.monotonic()
-        ask(path, "/drain_listeners" + ("?graceful" if graceful else ""), "POST")
-        name = f"http.{GATEWAY}.downstream_cx_active"
+        retire(path)
         while True:
             time.sleep(0.2)
             left = int(parse_statistics(ask(path, "/stats?filter=" + urllib.parse.quote(f"^{name}$"))).get(name, 0))
-            passed = time.monotonic() - began
-            if passed >= seconds or (not left and passed > grace + 0.5):
+            quiet = 0 if left else quiet + 1
+            if quiet > 1 or time.monotonic() >= end:
                 return left
     except AdminError:
         return None
@@ -287,7 +296,7 @@ def _ready(path: str, seconds: float, directory: str) -> int:
     if why:
         print("gateway-admin: not accepted: " + "; ".join(why), file=sys.stderr, flush=True)
         # It shares its ports with the process that serves: what it was handed must not be cut.
-        drain(path, BRIEF, graceful=False)
+        drain(path, BRIEF)
     return 1 if why else 0
 
 

@@ -205,6 +205,8 @@ def _settle(site: Site, view: View, plan: Plan, request: Request, keeper: str) -
     others = [each.name for each in view.running if fresh and each.name != keeper]
     for name in (*plan.drain, *others):
         site.manager.drain(name)
+        # The manager takes its time; from here on the keeper alone answers.
+        site.live.retire(name)
     if request.secrets is not None and (plan.secrets_changed or plan.secrets_removed):
         where = site.host.secrets_dir
         site.ops.before("secrets", where)

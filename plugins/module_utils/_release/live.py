@@ -9,6 +9,7 @@ import http.client
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._release import admin
@@ -80,6 +81,11 @@ class Live:
             if why or read or time.monotonic() > end:
                 return why
             time.sleep(0.02)
+
+    def retire(self, name: str) -> None:
+        """Let an instance take no new connections from now on. Only for one that is being stopped."""
+        with suppress(AdminError):
+            admin.retire(self._socket(name))
 
     def wait_idle(self, name: str, clusters: frozenset[str], seconds: float) -> tuple[str, ...]:
         """Wait until nothing is in flight to any of `clusters`; those that are still busy after `seconds`.

@@ -173,11 +173,10 @@ def test_busy_clusters(envoy: Envoy) -> None:
 
 
 def test_drain(envoy: Envoy) -> None:
-    envoy.answers["/server_info"] = json.dumps({"command_line_options": {"drain_time": "0s"}})
     envoy.answers["/drain_listeners"] = "OK\n"
     envoy.answers["/stats"] = "http.gateway.downstream_cx_active: 2\n"
     assert admin.drain(socket_of(envoy), 0.3) == 2
-    assert "POST /drain_listeners?graceful" in envoy.asked
+    assert envoy.asked[:2] == ["POST /drain_listeners?graceful&skip_exit", "POST /drain_listeners"]
     envoy.answers["/stats"] = "http.gateway.downstream_cx_active: 0\n"
     assert admin.drain(socket_of(envoy), 30) == 0
 
@@ -223,7 +222,7 @@ def test_the_program_tells_why_a_release_is_not_accepted(envoy: Envoy, program: 
     done = run(program, socket_of(envoy), "ready", 30, release)
     assert done.returncode == 1
     assert "gateway-admin: not accepted: listener_manager.listener_create_failure is 1" in done.stderr
-    assert "POST /drain_listeners" in envoy.asked, "what it was handed is not cut: it is drained"
+    assert "POST /drain_listeners?graceful&skip_exit" in envoy.asked, "what it was handed is not cut"
 
 
 def test_the_program_does_not_wait_for_a_process_that_has_ended(program: list[str], release: Path) -> None:

@@ -278,6 +278,9 @@ class Live:
     ) -> tuple[str, ...]:
         return ("sds.x.update_rejected is 1",) if self._world.load()[name].get("refuses_secrets") else ()
 
+    def retire(self, name: str) -> None:
+        assert self._world.load()[name]["state"] == DRAINING, "nobody must take it for one that serves"
+
     def wait_idle(self, name: str, clusters: frozenset[str], seconds: float) -> tuple[str, ...]:
         return tuple(clusters) if self._world.load()[name].get("busy") else ()
 
