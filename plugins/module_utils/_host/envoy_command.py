@@ -6,16 +6,8 @@
 from __future__ import annotations
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.service import GRACE_SECONDS, SERVICE
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
-
-#: The name of the service, of its files on the system and of Envoy's cluster.
-SERVICE = "openai-gateway"
-#: Seconds that Envoy has to accept a release when it starts.
-START_SECONDS = 60
-#: Seconds that open connections get when a process is stopped; streams that take longer are cut.
-DRAIN_SECONDS = 600
-#: Seconds of Envoy's own drain sequence. Nothing waits for its end: listeners are closed when it begins.
-GRACE_SECONDS = 10
 
 
 def envoy_command(spec: Spec, host: Host, *, instance: str, node: str) -> tuple[str, ...]:

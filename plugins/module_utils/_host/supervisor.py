@@ -5,12 +5,9 @@
 
 from __future__ import annotations
 
-from ansible_collections.gatewayops.openai.plugins.module_utils._host.envoy_command import (
-    DRAIN_SECONDS,
-    envoy_command,
-    libexec,
-)
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.envoy_command import envoy_command, libexec
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import INSTANCES, Host
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.service import DRAIN_SECONDS
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
 
 

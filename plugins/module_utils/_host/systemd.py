@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import posixpath
 
-from ansible_collections.gatewayops.openai.plugins.module_utils._host.envoy_command import (
-    DRAIN_SECONDS,
-    SERVICE,
-    START_SECONDS,
-    envoy_command,
-    libexec,
-)
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.envoy_command import envoy_command, libexec
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import INSTANCES, Host
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.service import (
+    DRAIN_SECONDS,
+    LOGROTATE_FILE,
+    START_SECONDS,
+    SYSCTL_FILE,
+    SYSUSERS_FILE,
+    TMPFILES_FILE,
+    UNIT_FILE,
+)
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.admin import BRIEF
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
 
@@ -55,19 +58,15 @@ DevicePolicy=closed
 """
 
 
-#: Where the files go, whatever is in them.
-PATHS = (
-    f"/etc/systemd/system/{SERVICE}@.service",
-    f"/etc/sysusers.d/{SERVICE}.conf",
-    f"/etc/tmpfiles.d/{SERVICE}.conf",
-    f"/etc/sysctl.d/60-{SERVICE}.conf",
-    f"/etc/logrotate.d/{SERVICE}",
-)
-
-
 def files(spec: Spec, host: Host) -> tuple[tuple[str, str], ...]:
-    """The files on the system, by absolute path: PATHS."""
-    return tuple(zip(PATHS, (unit(spec, host), sysusers(host), tmpfiles(host), sysctl(), logrotate(host))))
+    """The files on the system, by absolute path: all of `service.SYSTEM_FILES`."""
+    return (
+        (UNIT_FILE, unit(spec, host)),
+        (SYSUSERS_FILE, sysusers(host)),
+        (TMPFILES_FILE, tmpfiles(host)),
+        (SYSCTL_FILE, sysctl()),
+        (LOGROTATE_FILE, logrotate(host)),
+    )
 
 
 def unit(spec: Spec, host: Host) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import INSTANCES
-from ansible_collections.gatewayops.openai.plugins.module_utils._host.systemd import PATHS
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.service import SYSTEM_FILES
 from ansible_collections.gatewayops.openai.plugins.module_utils._release import secrets, store
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import exists, temporary_of
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.service import STOPPED
@@ -76,7 +76,7 @@ def _entries(site: Site) -> tuple[Path, ...]:
 def _files(site: Site) -> tuple[Path, ...]:
     """Every file that a release has put on the system, those of releases that are not there any more too."""
     known: Iterable[str] = {path for each in store.releases(site.layout).values() for path in each.outside}
-    usual = {"host" + path for path in PATHS} if site.layout.systemd else set()
+    usual = {"host" + path for path in SYSTEM_FILES} if site.layout.systemd else set()
     return tuple(site.layout.outside(path) for path in sorted(usual.union(known)))
 
 

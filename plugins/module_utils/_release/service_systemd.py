@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import ReleaseError
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import INSTANCES
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.service import unit
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import Ops, outcome, query
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.service import (
     DRAINING,
@@ -33,11 +34,6 @@ _STATES = {
 }
 #: More than the unit's own limits, which are the ones that count.
 _START_SECONDS = 120.0
-
-
-def unit(name: str) -> str:
-    """The unit of an instance."""
-    return f"openai-gateway@{name}.service"
 
 
 class Systemd:

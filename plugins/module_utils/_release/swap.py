@@ -9,8 +9,8 @@ import time
 from contextlib import suppress
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import ReleaseError
-from ansible_collections.gatewayops.openai.plugins.module_utils._host.envoy_command import START_SECONDS
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import INSTANCES
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.service import START_SECONDS
 from ansible_collections.gatewayops.openai.plugins.module_utils._release import admin, store
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.service import DRAINING, RUNNING
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.site import Site

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files import BundleFile
-from ansible_collections.gatewayops.openai.plugins.module_utils._host import systemd
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host, host_from_options
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.service import SYSTEM_FILES
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.units import compile_host
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
 
@@ -47,7 +47,7 @@ def unit(options: dict[str, Any] | None = None, **more: Any) -> list[str]:
 
 
 def test_systemd_has_these_files() -> None:
-    assert sorted(files()) == sorted(["libexec/gateway-admin", *("host" + path for path in systemd.PATHS)])
+    assert sorted(files()) == sorted(["libexec/gateway-admin", *("host" + path for path in SYSTEM_FILES)])
 
 
 def test_supervisor_puts_nothing_on_the_system() -> None:

@@ -1,0 +1,28 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Names, places and times of the service, which the compiler and the worker on the host both go by."""
+
+from __future__ import annotations
+
+#: The name of the service, of its files on the system and of Envoy's cluster.
+SERVICE = "openai-gateway"
+#: Where the files on the system go, whatever is in them: unit, user, directories, kernel settings, rotation of logs.
+UNIT_FILE = f"/etc/systemd/system/{SERVICE}@.service"
+SYSUSERS_FILE = f"/etc/sysusers.d/{SERVICE}.conf"
+TMPFILES_FILE = f"/etc/tmpfiles.d/{SERVICE}.conf"
+SYSCTL_FILE = f"/etc/sysctl.d/60-{SERVICE}.conf"
+LOGROTATE_FILE = f"/etc/logrotate.d/{SERVICE}"
+SYSTEM_FILES = (UNIT_FILE, SYSUSERS_FILE, TMPFILES_FILE, SYSCTL_FILE, LOGROTATE_FILE)
+
+#: Seconds that Envoy has to accept a release when it starts.
+START_SECONDS = 60
+#: Seconds that open connections get when a process is stopped; streams that take longer are cut.
+DRAIN_SECONDS = 600
+#: Seconds of Envoy's own drain sequence. Nothing waits for its end: listeners are closed when it begins.
+GRACE_SECONDS = 10
+
+
+def unit(instance: str) -> str:
+    """The name of the unit of an instance."""
+    return f"{SERVICE}@{instance}.service"
