@@ -32,10 +32,13 @@ local function read_model(text)
   return model
 end
 
+-- In another character set the same bytes may be another JSON.
 local function is_json(headers)
-  local kind = headers:get("content-type")
+  local kind = lower(headers:get("content-type") or "application/json")
+  local charset = string.match(kind, 'charset%s*=%s*"?([^%s;,"]*)')
   local encoding = headers:get("content-encoding")
-  return (not kind or find(lower(kind), "^application/json%s*$") or find(lower(kind), "^application/json%s*;"))
+  return (find(kind, "^application/json%s*$") or find(kind, "^application/json%s*;"))
+    and (not charset or charset == "utf-8")
     and (not encoding or lower(encoding) == "identity")
 end
 
@@ -49,10 +52,16 @@ function envoy_on_request(handle)
   local access = consumer and GROUPS[consumer]
   if not access then return refuse(handle, "403", "This API key is not allowed to use this gateway.") end
   headers:replace("x-gw-access", access)
-  local path = string.match(headers:get(":path"), "^[^?#]*")
+  -- CONNECT has none.
+  local path = string.match(headers:get(":path") or "", "^[^?#]*")
+  if path == "" then return refuse(handle, "404", "There is no path.") end
   headers:replace(":path", path)
   if headers:get(":method") == "POST" and ENDPOINTS[path] then
-    if not is_json(headers) then return refuse(handle, "400", "The request body must be plain application/json.") end
+    if not is_json(headers) then
+      return refuse(handle, "400", "The request body must be plain application/json in UTF-8.")
+    end
+    -- As it is read here, whatever else the client says of it.
+    headers:replace("content-type", "application/json")
     local body = handle:body()
     if not body then return refuse(handle, "400", "The request body must be a JSON object.") end
     local model, why = read_model(body:getBytes(0, body:length()))

@@ -243,11 +243,34 @@ class TestRequests:
         assert result.cleared
         assert result.headers[b":path"] == path.partition("?")[0].encode()
 
+    def test_a_request_without_a_path(self, reader: Script) -> None:
+        """Of the method CONNECT, for one. An error would go to Envoy's log, and the request would go on."""
+        result = reader.ask(b"", x_gw_consumer="team", __method="CONNECT")
+        assert result.status == b"404"
+
     @pytest.mark.parametrize(
-        "kind", ["application/json", "Application/JSON", "application/json; charset=utf-8", "application/json ;x"]
+        "kind",
+        [
+            "application/json",
+            "Application/JSON",
+            "application/json; charset=utf-8",
+            'application/json;Charset="UTF-8"',
+            "application/json ;x",
+            "application/json;x,text/plain",
+            "application/json;charset=utf-8;charset=utf-7",
+        ],
     )
     def test_kinds_of_json(self, reader: Script, kind: str) -> None:
-        assert model_of(read(reader, b'{"model":"x"}', content_type=kind)) == "x"
+        """The provider is told the one kind that the body was read as, whatever else stands there."""
+        result = read(reader, b'{"model":"x"}', content_type=kind)
+        assert model_of(result) == "x"
+        assert result.headers[b"content-type"] == b"application/json"
+
+    def test_no_kind(self, reader: Script) -> None:
+        given = {"x_gw_consumer": "team", "__method": "POST", "__path": ENDPOINT}
+        result = reader.ask(b'{"model":"x"}', **given)
+        assert model_of(result) == "x"
+        assert result.headers[b"content-type"] == b"application/json"
 
     @pytest.mark.parametrize(
         "headers",
@@ -255,6 +278,8 @@ class TestRequests:
             {"content_type": "multipart/form-data; boundary=application/json"},
             {"content_type": "application/jsonp"},
             {"content_type": "application/x-www-form-urlencoded"},
+            {"content_type": "application/json; charset=utf-7"},
+            {"content_type": 'application/json;x=y; CharSet = "shift_jis"'},
             {"content_encoding": "gzip"},
             {"content_encoding": "identity, gzip"},
         ],
