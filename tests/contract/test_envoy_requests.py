@@ -295,6 +295,16 @@ class TestRefusals:
         assert call(world.port, path, chat("same")).status == 400
         assert not world.alpha.seen()
 
+    def test_a_request_without_a_path(self, world: World) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", world.port, timeout=20)
+        connection.putrequest("CONNECT", "host:443", skip_host=True)
+        for name, value in (("host", "host:443"), ("authorization", f"Bearer {ALL}")):
+            connection.putheader(name, value)
+        connection.endheaders()
+        answer = connection.getresponse()
+        assert (answer.status, json.loads(answer.read())["error"]["code"]) == (404, "unknown_url")
+        connection.close()
+
     def test_a_path_has_one_spelling(self, world: World) -> None:
         assert call(world.port, "/v1//x/../chat/./completions", chat("same")).status == 200
         assert world.alpha.seen()[0]["path"] == CHAT
@@ -332,6 +342,7 @@ class TestRefusals:
         [
             {"content_type": "multipart/form-data; boundary=x"},
             {"content_type": "text/plain"},
+            {"content_type": "application/json; charset=utf-7"},
             {"content_encoding": "gzip"},
         ],
     )
@@ -382,6 +393,11 @@ class TestHeaders:
             openai_project="p",
             x_forwarded_for="10.1.1.1",
             x_request_id="abc",
+            x_http_method="DELETE",
+            x_http_method_override="DELETE",
+            x_method_override="DELETE",
+            x_original_url="/v1/files",
+            x_rewrite_url="/v1/files",
             x_custom="kept",
         )
         (seen,) = world.alpha.seen()

@@ -35,6 +35,12 @@ _NOT_FOR_PROVIDERS = (
     "x-forwarded-proto",
     "x-forwarded-client-cert",
     "x-real-ip",
+    # Frameworks that take the method or the path from these would do what nobody here has allowed.
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-url",
+    "x-rewrite-url",
     "x-request-id",
     "x-envoy-attempt-count",
     "x-envoy-expected-rq-timeout-ms",
