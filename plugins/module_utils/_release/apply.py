@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import ReleaseError
@@ -25,6 +24,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._release import 
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.history import Activation
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.manifest import manifest_of
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import told
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.plan import (
     NONE,
     RELOAD,
@@ -71,7 +71,10 @@ def prepare(site: Site, plan: Plan, request: Request) -> Site:
     for path in plan.half_written:
         with suppress(FileNotFoundError):
             site.ops.unlink(path)
-    _stage(site, plan, request)
+    try:
+        _stage(site, plan, request)
+    except OSError as error:
+        raise told(error, site.layout.releases, "nothing was switched, what was staged is removed") from None
     return site
 
 
@@ -131,20 +134,12 @@ def _deliver(site: Site, view: View, plan: Plan, request: Request) -> None:
     before = {each.name: (site.live.counters(each.name), site.manager.mark(each.name)) for each in view.running}
     site.ops.before("secrets", site.host.secrets_dir)
     changed = secrets.deliver(site.host.secrets_dir, request.secrets, site.private_owner, keep_others=True, check=False)
-    expected = admin.secret_expectation(_documents(site, changed))
+    documents = secrets.delivered(site.host.secrets_dir)
+    expected = admin.secret_expectation({name: documents[name] for name in changed if name in documents})
     for name, (counters, mark) in before.items():
         why = site.live.wait_read(name, expected, counters, _SECRET_SECONDS)
         if why:
             raise switch.refusal(site, name, mark, why, "Envoy refuses a secret, those that were there are put back")
-
-
-def _documents(site: Site, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """The secret files as they are, with their versions."""
-    found = {}
-    for name in names:
-        with suppress(OSError, ValueError):
-            found[name] = json.loads(Path(site.host.secrets_dir, name).read_bytes())
-    return found
 
 
 def _switch(site: Site, view: View, plan: Plan, request: Request) -> Done:

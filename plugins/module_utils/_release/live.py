@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -31,9 +32,16 @@ class Live:
         return self._layout.host.admin_socket(name)
 
     def started_with(self, name: str) -> str:
-        """The digest of what an instance was started with (`admin.process_digest`), '' when it is not known."""
+        """The digest of what an instance was started with (`admin.process_digest`), '' when it is not known.
+
+        The file belongs to Envoy's user: it may be a link, or a FIFO that never says anything.
+        """
         try:
-            return self._layout.record(name).read_text(encoding="ascii").strip()
+            handle = os.open(self._layout.record(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                return os.read(handle, 100).decode("ascii").strip()
+            finally:
+                os.close(handle)
         except (OSError, ValueError):
             return ""
 

@@ -49,7 +49,7 @@ def remove(site: Site, drain_wait: float) -> None:
     if removed:
         site.manager.reload()
     for path in _entries(site):
-        if path.is_dir() and not path.is_symlink():
+        if path.parent == site.layout.config and path.is_dir() and not path.is_symlink():
             site.ops.rmtree(path)
         elif exists(path):
             site.ops.unlink(path)
@@ -64,13 +64,18 @@ def _directories(site: Site) -> tuple[Path, ...]:
 
 
 def _entries(site: Site) -> tuple[Path, ...]:
-    """What is made in those directories."""
+    """What is made in those directories.
+
+    The runtime directory belongs to Envoy's user, while this usually runs as root. A directory there is none of ours:
+    whoever takes over Envoy could put a link in its place while it is being emptied.
+    """
     runtime = Path(site.host.runtime_dir)
     names = [instance + end for instance in INSTANCES for end in (".sock", ".release", ".release.new", ".draining")]
     names += ["supervisor.sock", "supervisord.pid"]
     layout = site.layout
     links = (layout.current, temporary_of(layout.current))
-    return (*links, layout.releases, *(runtime / name for name in names), layout.lock)
+    running = (path for path in (runtime / name for name in names) if path.is_symlink() or not path.is_dir())
+    return (*links, layout.releases, *running, layout.lock)
 
 
 def _files(site: Site) -> tuple[Path, ...]:

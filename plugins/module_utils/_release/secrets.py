@@ -67,6 +67,14 @@ def require_tmpfs(directory: str) -> None:
 
 def current(directory: str) -> dict[str, Document]:
     """The documents that are delivered now, by file name and without ``version_info``; unreadable ones are left out."""
+    found = delivered(directory)
+    for document in found.values():
+        document.pop("version_info", None)
+    return found
+
+
+def delivered(directory: str) -> dict[str, Document]:
+    """The documents that are delivered now, by file name; unreadable ones are left out."""
     try:
         folder = _open_directory(directory)
     except FileNotFoundError:
@@ -74,7 +82,7 @@ def current(directory: str) -> dict[str, Document]:
     except OSError as error:
         raise _cannot("read", directory, error) from None
     try:
-        found = {name: _read(folder, name) for name in _names(folder) if _NAME.match(name)}
+        found = {name: _load(folder, name) for name in _names(folder) if _NAME.match(name)}
     finally:
         os.close(folder)
     return {name: document for name, document in found.items() if document is not None}
@@ -212,7 +220,15 @@ def _is_private(folder: int, name: str, owner: Owner) -> bool:
 
 
 def _read(folder: int, name: str) -> Document | None:
-    """A delivered document without its version; None for what is missing, no regular file, or no document."""
+    """A delivered document without its version."""
+    document = _load(folder, name)
+    if document is not None:
+        document.pop("version_info", None)
+    return document
+
+
+def _load(folder: int, name: str) -> Document | None:
+    """A delivered document; None for what is missing, no regular file, or no document."""
     try:
         # O_NONBLOCK: a FIFO under that name must not hang the run.
         handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
@@ -222,7 +238,6 @@ def _read(folder: int, name: str) -> Document | None:
         return None
     if not isinstance(document, dict) or not isinstance(document.get("resources"), list):
         return None
-    document.pop("version_info", None)
     return document
 
 

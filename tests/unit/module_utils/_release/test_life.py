@@ -103,6 +103,17 @@ def test_absent_keeps_what_is_not_the_gateways(world: World) -> None:
     assert not world.run(world.request(A), "absent")["changed"]
 
 
+def test_absent_empties_no_directory_of_envoys_user(world: World) -> None:
+    """Where that user could put a link to any other directory in its place meanwhile."""
+    world.run(world.request(A))
+    foreign = Path(world.host.runtime_dir, "green.draining")
+    foreign.mkdir()
+    (foreign / "file").touch()
+    world.run(world.request(A), "absent")
+    assert (foreign / "file").exists()
+    assert not world.run(world.request(A), "absent")["changed"]
+
+
 def test_absent_waits_for_connections(world: World) -> None:
     world.run(world.request(A))
     world.change("blue", stays=True)

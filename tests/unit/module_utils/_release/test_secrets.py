@@ -186,6 +186,15 @@ def test_current_leaves_versions_and_broken_files_out(directory: Path) -> None:
     assert secrets.current(str(directory)) == {"provider-a.json": json.loads(provider("k1"))}
 
 
+def test_delivered_has_versions_and_waits_for_nothing(directory: Path) -> None:
+    deliver(directory, {"provider-a.json": provider("k1")})
+    os.mkfifo(directory / "provider-b.json")
+    (directory / "provider-c.json").symlink_to("provider-a.json")
+    written = json.loads((directory / "provider-a.json").read_text())
+    assert written["version_info"]
+    assert secrets.delivered(str(directory)) == {"provider-a.json": written}
+
+
 def test_prune_removes_what_is_not_named(directory: Path) -> None:
     deliver(directory, {"provider-a.json": provider("k1"), "provider-b.json": provider("k2")})
     (directory / ".provider-a.json.0123").write_text("left by a killed run")
