@@ -77,7 +77,8 @@ def run(leg: Leg) -> Outcome:
         return Outcome(leg=leg, seconds=seconds, passed=int(good), failed=[] if good else [leg.log.name], skipped=[])
     cases = ET.parse(leg.report).getroot().findall(".//testcase")  # noqa: S314 - pytest wrote it just now
     failed = ["%s::%s" % (case.get("classname"), case.get("name")) for case in cases if broken(case)]
-    skipped = [reason.get("message", "") for case in cases for reason in case.findall("skipped")]
+    # Of a file that is skipped as a whole only the text says why.
+    skipped = ["%s %s" % (each.get("message"), each.text) for case in cases for each in case.findall("skipped")]
     passed = len(cases) - len(failed) - len(skipped)
     if not (good or failed):
         failed.append(leg.log.name)
