@@ -34,6 +34,9 @@ CONSUMERS = "consumers.json"
 DIRECTORY = "."
 
 _MEMORY = ("tmpfs", "ramfs")
+#: What has to be a text, and what has to be an object, wherever it stands in a document.
+_TEXTS = ("key", "client", "inline_string", "filename")
+_OBJECTS = ("secret", "certificate_chain", "private_key")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\.json\Z")
 _MOUNTINFO = Path("/proc/self/mountinfo")
 
@@ -271,8 +274,28 @@ def _parse(name: str, text: str) -> Document:
     # The parser's own message would lead to the text.
     if not isinstance(document, dict) or not isinstance(document.get("resources"), list):
         raise ReleaseError(f"the secret file {name} is not a JSON object with a list of resources")
+    problem = next(_problems(document), "")
+    if problem:
+        raise ReleaseError(f"the secret file {name} cannot be delivered: {problem}")
     document.pop("version_info", None)
     return document
+
+
+def _problems(value: Any) -> Iterator[str]:
+    """What Envoy would refuse, in words that hold no secret: it writes what it refuses to its log, keys and all."""
+    for inner in value if isinstance(value, list) else ():
+        yield from _problems(inner)
+    for name, inner in value.items() if isinstance(value, dict) else ():
+        if name in _TEXTS and not (isinstance(inner, str) and inner):
+            yield f"a '{name}' in it is empty or no text"
+        elif name in _OBJECTS and not isinstance(inner, dict):
+            yield f"a '{name}' in it is no object"
+        elif name == "credentials":
+            if not isinstance(inner, list) or not all(map(_is_credential, inner)):
+                yield "its 'credentials' are no list of keys and clients"
+            elif len({credential["key"] for credential in inner}) < len(inner):
+                yield "it has the same key twice"
+        yield from _problems(inner)
 
 
 def _credentials(document: Document) -> list[dict[str, Any]] | None:

@@ -36,6 +36,10 @@ def consumers(keys: Mapping[str, str]) -> str:
     return json.dumps({"resources": [{"@type": ECDS, "name": "consumer_keys", "typed_config": config}]})
 
 
+def credentials(given: object) -> dict[str, Any]:
+    return {"@type": ECDS, "name": "consumer_keys", "typed_config": {"@type": API_KEY_AUTH, "credentials": given}}
+
+
 def provider(value: str) -> str:
     return json.dumps({"resources": [{"name": "p", "generic_secret": {"secret": {"inline_string": value}}}]})
 
@@ -176,6 +180,27 @@ def test_a_broken_file_is_replaced(directory: Path, broken: str) -> None:
 
     assert deliver(directory, {secrets.CONSUMERS: consumers({"k": "a"})}, keep_others=True) == (secrets.CONSUMERS,)
     assert keys_of(directory) == {"k": "a"}
+
+
+@pytest.mark.parametrize(
+    ("document", "problem"),
+    [
+        (credentials([{"key": "MARK", "client": "a"}, {"key": "MARK", "client": "b"}]), "the same key twice"),
+        (credentials([{"key": "MARK", "client": ""}]), "a 'client' in it is empty or no text"),
+        (credentials([{"key": "MARK", "client": {"a": "b"}}]), "a 'client' in it is empty or no text"),
+        (credentials([{"key": ["MARK"], "client": "a"}]), "no list of keys and clients"),
+        (credentials("MARK"), "no list of keys and clients"),
+        ({"generic_secret": {"secret": "MARK"}}, "a 'secret' in it is no object"),
+        ({"generic_secret": {"secret": {"inline_string": {"api_key": "MARK"}}}}, "a 'inline_string' in it is empty or"),
+        ({"tls_certificate": {"private_key": ["MARK"]}}, "a 'private_key' in it is no object"),
+    ],
+)
+def test_what_envoy_would_refuse_and_quote_in_its_log(directory: Path, document: Any, problem: str) -> None:
+    with pytest.raises(ReleaseError) as refused:
+        deliver(directory, {"some.json": json.dumps({"resources": [document]})})
+    assert problem in str(refused.value)
+    assert "MARK" not in str(refused.value)
+    assert not directory.exists()
 
 
 def test_current_leaves_versions_and_broken_files_out(directory: Path) -> None:
