@@ -394,8 +394,10 @@ class TestExamples:
 
     @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.parent.name)
     def test_a_golden_case_fits_the_schema_and_parses(self, path: Path) -> None:
-        assert complaints(FILE, load(path)) == []
-        assert problems(load(path)) == []
+        # Options of the host stand beside the spec in these files.
+        variables = {name: value for name, value in load(path).items() if name != "host"}
+        assert complaints(FILE, variables) == []
+        assert problems(variables) == []
 
 
 def paths_in(value: Any, prefix: str = "") -> Iterator[str]:
