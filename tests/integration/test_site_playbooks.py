@@ -109,6 +109,15 @@ def test_a_change_is_as_check_mode_said_is_reloaded_and_can_be_taken_back(gatewa
     succeed(gateway.play("rollback", "-e", f"gateway_digest={before}"), changed=0)
 
 
+def test_a_release_that_is_not_there_is_not_gone_back_to(gateway: Gateway) -> None:
+    before = gateway.release
+    refused = gateway.play("rollback", "-e", "gateway_digest=0123456789abcdef")
+    assert refused.status != 0
+    assert "release 0123456789abcdef is not on this host" in refused.output
+    assert "is active" not in refused.output
+    assert gateway.release == before
+
+
 def test_what_a_process_cannot_read_again_is_changed_by_another_process(gateway: Gateway) -> None:
     gateway.variables["gateway_size"] = {"concurrency": 2}
     made = succeed(gateway.play("site", "--diff"), changed=1)
