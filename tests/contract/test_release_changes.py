@@ -53,6 +53,7 @@ def shared() -> Iterator[Site]:
 def gateway(shared: Site) -> Site:
     """The gateway, serving the models a and b."""
     shared.apply(shared.spec("a", "b"))
+    shared.settle()
     return shared
 
 
@@ -79,7 +80,7 @@ def test_second_run_changes_nothing(gateway: Site) -> None:
 def test_reload_loses_no_request(gateway: Site) -> None:
     process = gateway.process()
     with Load(gateway, "a") as load:
-        for _ in range(3):
+        for _turn in range(3):
             result = gateway.apply(gateway.spec("a", "c"))
             assert result["process"] == "reload"
             assert [gateway.ask(model) for model in "abc"] == [200, 404, 200]
@@ -96,7 +97,7 @@ def test_changed_targets_of_the_model_that_is_asked_for(gateway: Site) -> None:
     other = gateway.spec("a", "b")
     other["gateway_models"]["a"]["targets"][0]["model"] = "z"
     with Load(gateway, "a") as load:
-        for _ in range(3):
+        for _turn in range(3):
             assert gateway.apply(other, prune_wait=10.0)["steps"]
             gateway.apply(gateway.spec("a", "b"))
     assert load.failures == []
@@ -242,7 +243,7 @@ def test_key_of_another_certificate(gateway: Site, unharmed: Load, tmp_path: Pat
 
 def test_secret_that_a_running_process_refuses_is_put_back(gateway: Site, tmp_path: Path) -> None:
     authority = Authority(tmp_path, "ca")
-    (certificate, key), (_, other) = authority.sign("one", "localhost"), authority.sign("two", "localhost")
+    (certificate, key), (_unused, other) = authority.sign("one", "localhost"), authority.sign("two", "localhost")
     raw = with_second_listener(gateway, free_port())
     raw["gateway_policies"] = {"plain_secret": "off"}
     raw["gateway_listeners"]["second"]["tls"] = {"certificate": certificate.read_text(), "private_key": key.read_text()}

@@ -168,6 +168,7 @@ def test_full_disk(gateway: Site) -> None:
             gateway.apply(gateway.spec("a", "b"))
         assert "no space left to write" in str(error.value)
         assert f"0 kB free in {config}" in str(error.value)
+        assert "nothing was switched, what was staged is removed" in str(error.value)
         assert load.failures == []
         assert gateway.active == before
         assert gateway.leftovers() == ["filler"]

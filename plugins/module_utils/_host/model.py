@@ -10,6 +10,7 @@ no secret and is the same for all hosts of a group, so that their bundles are eq
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -72,8 +73,11 @@ DEFAULTS: dict[str, Any] = {
 }
 
 _PATHS = ("config_dir", "runtime_dir", "secrets_dir", "log_dir", "envoy", "ca_file", "python", "supervisord")
-#: Paths are written into units, configuration files and JSON: characters that mean something there are refused.
-_UNSAFE = frozenset("\"'\\%$;{}\n\r\t ")
+#: Paths are written into units, configuration files, JSON and a shell script: characters that mean something there are
+#: refused.
+_UNSAFE = frozenset("\"'\\%$;{} `&|()<>*?[]!#~")
+#: From useradd(8), with the capital letters and dots that directories of accounts have, and a realm.
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*\$?\Z")
 #: Of a Unix socket's path, from unix(7): 107 bytes, of which the name of the longest socket takes some.
 _SOCKET_DIRECTORY = 107 - len("/green.sock")
 
@@ -102,7 +106,7 @@ def host_from_options(options: Mapping[str, Any]) -> Host:
         problems.append(f"host.runtime_dir is too long for the path of a socket (at most {_SOCKET_DIRECTORY} bytes)")
     if values["service_manager"] not in (SYSTEMD, SUPERVISOR):
         problems.append(f"host.service_manager must be {SYSTEMD} or {SUPERVISOR}")
-    if not values["user"] or set(values["user"]) & _UNSAFE:
+    if not _USER.match(values["user"]):
         problems.append("host.user must be the name of a user")
     if values["service_manager"] == SUPERVISOR and not values["supervisord"]:
         problems.append("host.supervisord must be the path of supervisord when the service manager is supervisor")
@@ -124,6 +128,8 @@ def _path_problems(values: Mapping[str, Any]) -> tuple[str, ...]:
             continue
         if not path.startswith("/") or path == "/" or posixpath.normpath(path) != path:
             problems.append(f"host.{key} must be a plain absolute path, not {path!r}")
-        elif set(path) & _UNSAFE:
-            problems.append(f"host.{key} must not contain blanks, quotes or any of \\ % $ ; {{ }}: {path!r}")
+        elif set(path) & _UNSAFE or not path.isprintable():
+            problems.append(
+                f"host.{key} must not contain blanks, quotes or any of \\ % $ ; {{ }} ` & | ( ) < > * ? [ ] ! # ~: {path!r}"
+            )
     return tuple(problems)

@@ -15,7 +15,7 @@ def configuration(spec: Spec, host: Host) -> str:
     """The file `supervisord.conf`, see supervisord's documentation, "Configuration File".
 
     Only the first instance starts with supervisord: which one serves is not important, two would not be wrong, but one
-    is enough. A process that was drained ends with status 0 and stays down.
+    is enough.
     """
     return (
         "; Part of a release of the gateway: changes are undone by the next run.\n"
@@ -45,7 +45,6 @@ def _program(spec: Spec, host: Host, instance: str) -> str:
             str(DRAIN_SECONDS),
             f"{host.runtime_dir}/{instance}.release",
             host.current,
-            f"{host.runtime_dir}/{instance}.draining",
             *envoy_command(spec, host, instance=instance, node="%(host_node_name)s"),
         )
     )
@@ -55,8 +54,8 @@ def _program(spec: Spec, host: Host, instance: str) -> str:
         f"autostart={'true' if instance == INSTANCES[0] else 'false'}\n"
         "autorestart=unexpected\n"
         "exitcodes=0\n"
-        "startsecs=1\n"
-        "startretries=1000\n"
+        # A process that is stopped at once has not failed to start; run-envoy keeps it from starting without pause.
+        "startsecs=0\n"
         "stopsignal=TERM\n"
         f"stopwaitsecs={DRAIN_SECONDS + 30}\n"
         "stopasgroup=false\n"

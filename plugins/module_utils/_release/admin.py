@@ -133,7 +133,7 @@ def parse_statistics(text: str) -> dict[str, int | str]:
     """`name: 1` and `name: "text"`, one a line (pure)."""
     found: dict[str, int | str] = {}
     for line in text.splitlines():
-        name, _, value = line.partition(": ")
+        name, value = line.partition(": ")[::2]
         found[name] = int(value) if re.fullmatch(r"-?\d+", value) else value.strip('"')
     return found
 
@@ -294,7 +294,7 @@ def _objects(value: object) -> Iterator[dict[str, Any]]:
 def _ready(path: str, seconds: float, directory: str) -> int:
     why = wait_accepted(path, expectation(xds_files(directory)), {}, seconds, int(os.environ.get("MAINPID") or 0))
     if why:
-        print("gateway-admin: not accepted: " + "; ".join(why), file=sys.stderr, flush=True)
+        _say("not accepted: " + "; ".join(why))
         # It shares its ports with the process that serves: what it was handed must not be cut.
         drain(path, BRIEF)
     return 1 if why else 0
@@ -302,12 +302,17 @@ def _ready(path: str, seconds: float, directory: str) -> int:
 
 def _drain(path: str, seconds: float) -> int:
     left = drain(path, seconds)
-    print("gateway-admin: " + ("already gone" if left is None else f"drained, {left} connections are cut"), flush=True)
+    _say("already gone" if left is None else f"drained, {left} connections are cut")
     return 0
 
 
+def _say(text: str) -> None:
+    sys.stderr.write(f"gateway-admin: {text}\n")
+    sys.stderr.flush()
+
+
 def _usage() -> int:
-    print(__doc__, file=sys.stderr)
+    sys.stderr.write(f"{__doc__}\n")
     return 2
 
 
@@ -323,15 +328,17 @@ def main(arguments: list[str]) -> int:
         record(path, rest[0])
         return 0
     if command in plain:
-        print(ask(path, plain[command], "POST").strip())
+        sys.stdout.write(ask(path, plain[command], "POST").strip() + "\n")
         return 0
     return _usage()
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(sys.argv[1:]))
+        status = main(sys.argv[1:])
     except (AdminError, OSError) as problem:
-        sys.exit(f"gateway-admin: {problem}")
+        _say(str(problem))
+        status = 1
     except (IndexError, KeyError, ValueError):
-        sys.exit(_usage())
+        status = _usage()
+    raise SystemExit(status)

@@ -85,10 +85,6 @@ class Layout:
         """Where a process notes which release it was started with."""
         return Path(self.host.runtime_dir, instance + ".release")
 
-    def draining(self, instance: str) -> Path:
-        """What `libexec/run-envoy` leaves while its process drains."""
-        return Path(self.host.runtime_dir, instance + ".draining")
-
     def outside(self, path: str) -> Path:
         """Where the file `host/<…>` of a release goes."""
         return self.root / path[len("host/") :]

@@ -9,7 +9,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import ReleaseError
@@ -23,9 +23,11 @@ def exclusively(path: Path, ops: Ops) -> Iterator[None]:
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         _take(handle, fcntl.LOCK_EX)
-        # In place: a rename would make Envoy read its files again.
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()} {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}\n".encode(), 0)
+        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        with suppress(OSError):  # a full disk: it is locked all the same
+            # In place: a rename would make Envoy read its files again.
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()} {since}\n".encode(), 0)
         yield
         os.ftruncate(handle, 0)
     finally:
@@ -51,6 +53,6 @@ def _take(handle: int, kind: int) -> None:
     try:
         fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
-        pid, _, since = os.pread(handle, 100, 0).decode("ascii", "replace").strip().partition(" ")
+        pid, since = os.pread(handle, 100, 0).decode("ascii", "replace").strip().partition(" ")[::2]
         holder = f"pid {pid}, since {since}" if pid else "it does not say who"
         raise ReleaseError(f"another run is applying to this host ({holder}); nothing was changed") from None

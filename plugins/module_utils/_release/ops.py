@@ -178,8 +178,8 @@ def exists(path: Path) -> bool:
     return path.is_symlink() or path.exists()
 
 
-def told(error: OSError, fallback: Path) -> ReleaseError:
-    """What to tell the user of an OSError; of a full disk, where and how much is left."""
+def told(error: OSError, fallback: Path, state: str = "the next run puts right what was begun") -> ReleaseError:
+    """What to tell the user of an OSError; of a full disk, where, how much is left, and in which `state` things are."""
     path = Path(str(error.filename)) if error.filename else fallback
     if error.errno not in _FULL:
         return ReleaseError(f"{path}: {error.strerror or type(error).__name__}")
@@ -190,7 +190,7 @@ def told(error: OSError, fallback: Path) -> ReleaseError:
         free = f"{shutil.disk_usage(closest).free // 1024} kB free in {closest}"
     except OSError:
         free = f"in {closest}"
-    return ReleaseError(f"no space left to write {path} ({free}); nothing was switched, what was staged is removed")
+    return ReleaseError(f"no space left to write {path} ({free}); {state}")
 
 
 def _sync(directory: Path) -> None:

@@ -81,7 +81,7 @@ def parse_proc(text: str) -> tuple[Socket, ...]:
     for line in text.splitlines()[1:]:
         fields = line.split()
         if len(fields) > 9 and fields[3] == _LISTEN:
-            address, _, port = fields[1].partition(":")
+            address, port = fields[1].split(":")
             found.append(Socket(_address(address), int(port, 16), int(fields[9]), int(fields[7])))
     return tuple(found)
 

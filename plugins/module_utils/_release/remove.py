@@ -70,7 +70,7 @@ def _entries(site: Site) -> tuple[Path, ...]:
     whoever takes over Envoy could put a link in its place while it is being emptied.
     """
     runtime = Path(site.host.runtime_dir)
-    names = [instance + end for instance in INSTANCES for end in (".sock", ".release", ".release.new", ".draining")]
+    names = [instance + end for instance in INSTANCES for end in (".sock", ".release", ".release.new")]
     names += ["supervisor.sock", "supervisord.pid"]
     layout = site.layout
     links = (layout.current, temporary_of(layout.current))

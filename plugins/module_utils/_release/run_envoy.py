@@ -5,26 +5,28 @@
 
 This file is `libexec/run-envoy` of every release, run with `python3 -I`: it imports the standard library only.
 
-    run-envoy SOCKET SECONDS RECORD CURRENT MARK COMMAND...
+    run-envoy SOCKET SECONDS RECORD CURRENT COMMAND...
 
-`gateway-admin` beside it drains within SECONDS, and notes in RECORD which release in CURRENT is started. While Envoy
-drains there is the file MARK. When the service manager dies this process is told to end, and Envoy dies with this one.
+`gateway-admin` beside it drains within SECONDS, and notes in RECORD which release in CURRENT is started. When the
+service manager dies this process is told to end, and Envoy dies with this one.
 """
 
 from __future__ import annotations
 
 import ctypes
-import os
 import resource
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+import threading
+import time
 from pathlib import Path
 from types import FrameType
 
 #: From prctl(2): the signal that a process gets when its parent dies.
 _PR_SET_PDEATHSIG = 1
+#: Seconds to wait before the end when Envoy ended as soon as it was started.
+_PAUSE = 1.0
 
 
 def _die_with_parent() -> None:
@@ -33,20 +35,20 @@ def _die_with_parent() -> None:
 
 def main(arguments: list[str]) -> int:
     """Run Envoy until it ends; its exit status."""
-    path, seconds, record, current, mark, *command = arguments
+    path, seconds, record, current, *command = arguments
     admin = [sys.executable, "-I", str(Path(__file__).resolve().with_name("gateway-admin"))]
-    with suppress(FileNotFoundError):
-        Path(mark).unlink()
     subprocess.run([*admin, record, "record", current], check=True)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     # A session of its own keeps Envoy out of reach of signals to the group, which would cut its connections.
+    began = time.monotonic()
     child = subprocess.Popen(command, start_new_session=True, preexec_fn=_die_with_parent)
+    told_to_stop = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
-        Path(mark).write_text(f"{os.getpid()}\n", encoding="ascii")
+        told_to_stop.set()
         subprocess.run([*admin, path, "drain", seconds], check=False)
         child.terminate()
 
@@ -54,10 +56,12 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, stop)
     _die_with_parent()
     status = child.wait()
-    with suppress(FileNotFoundError):
-        Path(mark).unlink()
+    if time.monotonic() - began < _PAUSE:
+        told_to_stop.wait(_PAUSE)  # it will be started again, and again
+    if told_to_stop.is_set():
+        return 0
     return status if status >= 0 else 128 - status
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main(sys.argv[1:]))

@@ -43,6 +43,7 @@ _STATES = {
 #: Codes of xmlrpc Faults, from supervisor.xmlrpc.Faults.
 _BAD_NAME = 10
 _ALREADY_STARTED = 60
+_NOT_RUNNING = 70
 _SECONDS = 15.0
 
 
@@ -88,8 +89,8 @@ class Supervisor:
             return
         self._ops.before("supervisor", f"update {name}")
         if self._instance(name).state == FAILED:
-            self._change("stopProcess", name)
-        added, changed, _ = self._change("reloadConfig")[0]
+            self.drain(name)
+        added, changed = self._change("reloadConfig")[0][:2]
         if name in changed:
             self._change("removeProcessGroup", name)
         if name in changed or name in added:
@@ -102,15 +103,13 @@ class Supervisor:
                 raise ReleaseError(f"supervisord cannot start {name}: {fault.faultString}") from None
 
     def drain(self, name: str) -> None:
-        """Begin to stop an instance: `libexec/run-envoy` drains it on TERM, and its end is not taken for a failure."""
+        """Begin to stop an instance: `libexec/run-envoy` drains it on TERM, while supervisord waits for its end."""
         self._ops.before("supervisor", f"drain {name}")
-        instance = self._instance(name)
-        if instance.state == RUNNING:
-            # Seen before run-envoy gets to it.
-            self._ops.write(self._layout.draining(name), b"-\n", 0o600)
-            self._change("signalProcess", name, "TERM")
-        elif instance.state == FAILED:
+        try:
             self._change("stopProcess", name, False)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode != _NOT_RUNNING:
+                raise ReleaseError(f"supervisord cannot stop {name}: {fault.faultString}") from None
 
     def choose(self, name: str) -> None:
         """Nothing to do: after a start of the machine either instance is right."""
@@ -159,10 +158,7 @@ class Supervisor:
             raise ReleaseError(f"supervisord says nothing of {name}: {fault.faultString}") from None
         except OSError:
             return Instance(name, STOPPED)
-        state = _STATES.get(str(found["statename"]), STOPPED)
-        if state == RUNNING and self._layout.draining(name).exists():
-            state = DRAINING
-        return Instance(name, state, int(found["pid"]))
+        return Instance(name, _STATES.get(str(found["statename"]), STOPPED), int(found["pid"]))
 
     def _log(self, name: str) -> Path:
         return Path(self._layout.host.log_dir, name + ".log")

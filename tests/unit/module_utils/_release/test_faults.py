@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.gatewayops.openai.plugins.module_utils._errors import GatewayError
+from ansible_collections.gatewayops.openai.plugins.module_utils._errors import GatewayError, ReleaseError
 from ansible_collections.gatewayops.openai.plugins.module_utils._release import admin, store
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.layout import digest_of
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import told
@@ -50,7 +50,7 @@ def killed_at(world: World, step: int, work: Callable[[WorldOps], object]) -> bo
         except BaseException:
             os._exit(2)
         os._exit(0)
-    _, status = os.waitpid(child, 0)
+    status = os.waitpid(child, 0)[1]
     assert os.waitstatus_to_exitcode(status) in (0, 1, KILLED)
     return os.waitstatus_to_exitcode(status) == KILLED
 
@@ -192,25 +192,33 @@ def test_removal(directory: Path) -> None:
         assert not [path for path in (world.directory / "root").rglob("*") if path.is_file()]
 
 
+def run_in_little_room(world: World, change: dict[str, Any], room: int) -> str:
+    """A run that can make so many files and directories; what it is told when that is too few."""
+    left = [room]
+
+    def full(verb: str, path: str) -> None:
+        if verb in ("create", "mkdir", "symlink"):
+            if not left[0]:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+            left[0] -= 1
+
+    try:
+        world.run(world.request(change), ops=WorldOps(world, full))
+    except OSError as error:
+        return str(told(error, world.layout.config))
+    except ReleaseError as error:
+        return str(error)
+    return ""
+
+
 @pytest.mark.parametrize("change", [RELOAD, REPLACE], ids=["reload", "replace"])
 def test_disk_full(directory: Path, change: dict[str, Any]) -> None:
     """Nothing can be written from some point on: the run fails with a word about the disk, and harms nothing."""
     world = World(directory / "host")
     world.run(world.request(OLD))
     for room in range(1000):
-        left = [room]
-
-        def full(verb: str, path: str, left: list[int] = left) -> None:
-            if verb in ("create", "mkdir", "symlink"):
-                if not left[0]:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-                left[0] -= 1
-
-        try:
-            world.run(world.request(change), ops=WorldOps(world, full))
-        except OSError as error:
-            message = str(told(error, world.layout.config))
-        else:
+        message = run_in_little_room(world, change, room)
+        if not message:
             break
         assert "no space left" in message
         assert "kB free" in message

@@ -119,7 +119,7 @@ def test_certificates_on_the_host(world: World) -> None:
     )
     if os.geteuid() == 0:
         (world.directory / "a.key").chmod(0o600)
-        unreadable, _ = checks.problems(world.host, files, given, (), (65534, 65534))
+        unreadable, _absent = checks.problems(world.host, files, given, (), (65534, 65534))
         assert unreadable.endswith("a.key cannot be read by the user that Envoy runs as")
 
 

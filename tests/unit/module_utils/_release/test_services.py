@@ -183,7 +183,7 @@ def test_supervisor_instances(layout: Layout, supervisord: Supervisord) -> None:
     }
     manager = Supervisor(layout, Ops())
     assert manager.instances() == {"blue": Instance("blue", RUNNING, 7), "green": Instance("green", FAILED, 0)}
-    layout.draining("blue").touch()
+    supervisord.answers["getProcessInfo"]["blue"]["statename"] = "STOPPING"
     assert manager.instances()["blue"].state == DRAINING
 
 
@@ -224,12 +224,11 @@ def test_supervisor_start_that_fails(layout: Layout, supervisord: Supervisord) -
         Supervisor(layout, Ops()).start("blue")
 
 
-def test_supervisor_drain(layout: Layout, supervisord: Supervisord) -> None:
-    supervisord.answers["getProcessInfo"] = {"statename": "RUNNING", "pid": 7}
-    manager = Supervisor(layout, Ops())
-    manager.drain("blue")
-    assert supervisord.asked[-1] == ("signalProcess", "blue", "TERM")
-    assert manager.instances()["blue"].state == DRAINING
+@pytest.mark.parametrize("answer", [True, xmlrpc.client.Fault(70, "NOT_RUNNING: blue")])
+def test_supervisor_drain(layout: Layout, supervisord: Supervisord, answer: Any) -> None:
+    supervisord.answers["stopProcess"] = answer
+    Supervisor(layout, Ops()).drain("blue")
+    assert supervisord.asked == [("stopProcess", "blue", False)], "it does not wait"
 
 
 def test_supervisor_log(layout: Layout) -> None:
