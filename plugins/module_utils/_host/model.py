@@ -76,8 +76,8 @@ _PATHS = ("config_dir", "runtime_dir", "secrets_dir", "log_dir", "envoy", "ca_fi
 #: Paths are written into units, configuration files, JSON and a shell script: characters that mean something there are
 #: refused.
 _UNSAFE = frozenset("\"'\\%$;{} `&|()<>*?[]!#~")
-#: From useradd(8), with the capital letters and dots that directories of accounts have, and a realm.
-_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*\$?\Z")
+#: Wider than useradd(8), for the users of a directory, but nothing that means something in a unit or to a command.
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]*\Z")
 #: Of a Unix socket's path, from unix(7): 107 bytes, of which the name of the longest socket takes some.
 _SOCKET_DIRECTORY = 107 - len("/green.sock")
 
@@ -129,7 +129,6 @@ def _path_problems(values: Mapping[str, Any]) -> tuple[str, ...]:
         if not path.startswith("/") or path == "/" or posixpath.normpath(path) != path:
             problems.append(f"host.{key} must be a plain absolute path, not {path!r}")
         elif set(path) & _UNSAFE or not path.isprintable():
-            problems.append(
-                f"host.{key} must not contain blanks, quotes or any of \\ % $ ; {{ }} ` & | ( ) < > * ? [ ] ! # ~: {path!r}"
-            )
+            signs = " ".join(sorted(_UNSAFE - set("\"' ")))
+            problems.append(f"host.{key} must not contain blanks, quotes or any of {signs}: {path!r}")
     return tuple(problems)
