@@ -200,8 +200,13 @@ def _deliver_one(
 
 
 def _mend(folder: int, directory: str, owner: Owner, *, check: bool) -> bool:
-    """Give the directory its mode and owner; say whether they were wrong."""
+    """Give the directory its mode and owner; say whether they were wrong.
+
+    Without an owner to give it to, one that belongs to somebody else is refused.
+    """
     status = os.fstat(folder)
+    if owner is None and status.st_uid != os.geteuid():
+        raise ReleaseError(f"{directory} belongs to another user: remove it, or choose another secrets_dir")
     wrong_owner = owner is not None and (status.st_uid, status.st_gid) != owner
     wrong_mode = stat.S_IMODE(status.st_mode) != 0o700
     if not check:

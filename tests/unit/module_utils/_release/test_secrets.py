@@ -182,6 +182,18 @@ def test_a_broken_file_is_replaced(directory: Path, broken: str) -> None:
     assert keys_of(directory) == {"k": "a"}
 
 
+@pytest.mark.parametrize("check", [False, True])
+def test_a_directory_that_somebody_else_made_first(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, check: bool
+) -> None:
+    """In a place that everybody may write to, such as /dev/shm: its owner could put other files there."""
+    directory.mkdir(parents=True, mode=0o700)
+    monkeypatch.setattr(os, "geteuid", lambda: directory.stat().st_uid + 1)
+    with pytest.raises(ReleaseError, match=f"{directory} belongs to another user"):
+        deliver(directory, {"provider-a.json": provider("k1")}, check=check)
+    assert not list(directory.iterdir())
+
+
 @pytest.mark.parametrize(
     ("document", "problem"),
     [
