@@ -73,8 +73,8 @@ def work(models: int, consumers: int) -> float:
 
 
 def main() -> None:
-    whole = min(work(MODELS, CONSUMERS) for _ in range(TIMES))
-    tenth = min(work(MODELS // 10, CONSUMERS // 10) for _ in range(TIMES))
+    whole = min(work(MODELS, CONSUMERS) for _turn in range(TIMES))
+    tenth = min(work(MODELS // 10, CONSUMERS // 10) for _turn in range(TIMES))
     print(f"figure compile_cpu {whole:.3f} s")
     print(f"figure compile_growth {whole / tenth:.2f} ratio")
 

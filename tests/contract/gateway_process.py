@@ -139,7 +139,7 @@ class Gateway:
     def switch(self, raw: Mapping[str, Any]) -> list[str]:
         """Change to another spec by the steps that lose nothing; returns the names of the steps."""
         assert self._active
-        _, bundle = self._bundle(raw)
+        _other, bundle = self._bundle(raw)
         self.deliver(bundle, keep_others=True)
         steps = transition(xds_of(self._active), xds_of(bundle))
         names = [f"{bundle.digest}.{number}" for number in range(1, len(steps))] + [bundle.digest] * bool(steps)

@@ -188,7 +188,7 @@ class TestSecrets:
         try:
             replace(path, json.dumps({**document, "version_info": "empty"}))
             time.sleep(0.3)
-            answers = [world.ask() for _ in range(3)]
+            answers = [world.ask() for _turn in range(3)]
         finally:
             replace(path, before)
         assert all("authorization" in seen["headers"] for seen in world.alpha.seen())
@@ -256,7 +256,7 @@ class TestSteps:
         assert world.gateway.statistic("listener_manager.listener_modified") == modified
 
     def test_buckets_stay_as_they_are(self, world: World) -> None:
-        assert [world.ask(key="sk-limited").status for _ in range(5)] == [200, 200, 200, 429, 429]
+        assert [world.ask(key="sk-limited").status for _turn in range(5)] == [200, 200, 200, 429, 429]
         spec = world.changed()
         spec["gateway_consumers"]["other"] = {"api_keys": ["env://OTHER"], "models": ["second"]}
         spec["gateway_models"]["fourth"] = {"targets": [{"provider": "alpha", "model": "x"}]}

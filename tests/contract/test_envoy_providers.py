@@ -176,16 +176,16 @@ def forget(world: World) -> None:
 
 class TestSpreading:
     def test_weights(self, world: World) -> None:
-        asked = Counter(world.ask("weighted").json["model"] for _ in range(80))
+        asked = Counter(world.ask("weighted").json["model"] for _turn in range(80))
         assert set(asked) == {"three", "one"}
         assert 50 <= asked["three"] <= 70
 
     def test_several_urls(self, world: World) -> None:
-        answered = Counter(world.ask("spread").json["system_fingerprint"] for _ in range(60))
+        answered = Counter(world.ask("spread").json["system_fingerprint"] for _turn in range(60))
         assert min(answered["gamma1"], answered["gamma2"]) >= 15
 
     def test_a_url_that_is_gone_is_left_out(self, world: World) -> None:
-        assert {world.ask("half").status for _ in range(20)} == {200}
+        assert {world.ask("half").status for _turn in range(20)} == {200}
 
     def test_no_key_for_who_has_none(self, world: World) -> None:
         assert world.ask("quick").status == 200
@@ -254,19 +254,19 @@ class TestFallbacks:
         assert int(world.seen("beta")[0]["headers"]["content-length"]) > size
 
     def test_who_fails_again_and_again_is_put_aside(self, world: World) -> None:
-        assert {world.ask("put-aside").status for _ in range(12)} == {200}
+        assert {world.ask("put-aside").status for _turn in range(12)} == {200}
         assert 5 <= len(world.seen("alpha")) < 12
 
 
 class TestAlone:
     def test_its_own_429_is_passed_on_every_time(self, world: World) -> None:
-        answers = [world.ask("alone-429") for _ in range(8)]
+        answers = [world.ask("alone-429") for _turn in range(8)]
         assert {answer.status for answer in answers} == {429}
         assert {answer.json["error"]["type"] for answer in answers} == {"upstream_error"}
 
     @pytest.mark.parametrize("model", ["alone-gone", "alone-no-address"])
     def test_unreachable(self, world: World, model: str) -> None:
-        for _ in range(7):
+        for _turn in range(7):
             answer = world.ask(model)
             assert (answer.status, answer.error["code"]) == (503, "unavailable")
         assert world.gateway.complains('"event":"provider_failed"')
@@ -325,7 +325,7 @@ class TestTls:
         assert (answer.status, answer.json["system_fingerprint"]) == (200, "tls")
 
     def test_several_names(self, world: World) -> None:
-        answered = Counter(world.ask("tls-several").json["system_fingerprint"] for _ in range(40))
+        answered = Counter(world.ask("tls-several").json["system_fingerprint"] for _turn in range(40))
         assert set(answered) == {"tls", "tls2"}
 
     @pytest.mark.parametrize(
@@ -360,9 +360,9 @@ def test_many_at_once(world: World) -> None:
     statuses: list[int] = []
 
     def ask() -> None:
-        statuses.extend(world.ask("spread").status for _ in range(10))
+        statuses.extend(world.ask("spread").status for _turn in range(10))
 
-    threads = [threading.Thread(target=ask) for _ in range(8)]
+    threads = [threading.Thread(target=ask) for _turn in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -144,7 +144,7 @@ class TestAnswers:
             for chunk in stream:
                 if chunk.choices and chunk.choices[0].delta.content:
                     arrived.append((chunk.choices[0].delta.content, time.monotonic() - started))
-        assert "".join(text for text, _ in arrived) == "0 1 2 3"
+        assert "".join(text for text, _other in arrived) == "0 1 2 3"
         assert arrived[0][1] < 0.2
         assert arrived[-1][1] - arrived[0][1] > 0.5
 
@@ -430,7 +430,7 @@ class TestHeaders:
 class TestLimits:
     def test_a_host_enforces_its_share(self, world: World) -> None:
         """Ten a minute for a fleet of four: three each."""
-        answers = [call(world.port, body=chat("same"), key=LIMITED) for _ in range(5)]
+        answers = [call(world.port, body=chat("same"), key=LIMITED) for _turn in range(5)]
         assert [answer.status for answer in answers] == [200, 200, 200, 429, 429]
         assert [answer.headers["x-ratelimit-remaining"] for answer in answers[:3]] == ["2", "1", "0"]
         refused = answers[3]

@@ -211,7 +211,7 @@ class TestSchema:
 
     def test_a_template_may_stand_for_anything(self, schema: jsonschema.Draft202012Validator) -> None:
         templates = [changed((path, "{{ elsewhere }}")) for path in places_of(every_key())]
-        assert [complaints(schema, raw) for raw in templates] == [[] for _ in templates]
+        assert [complaints(schema, raw) for raw in templates] == [[]] * len(templates)
 
     def test_other_variables_are_no_business_of_it(self, schema: jsonschema.Draft202012Validator) -> None:
         assert complaints(schema, {"ansible_user": "x", "gateway_vault_addr": "y"}) == []

@@ -52,7 +52,7 @@ class OpenBao:
 
     def put(self, path: str, **fields: object) -> None:
         """Write a secret: ``kv/…`` in version 2 (a new version each time), ``kv1/…`` in version 1."""
-        mount, _, rest = path.partition("/")
+        mount, _separator, rest = path.partition("/")
         if mount == KV1:
             self.call("POST", path, fields)
         else:

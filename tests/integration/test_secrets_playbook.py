@@ -221,7 +221,7 @@ def test_the_module_says_what_changes_in_check_mode_and_does_it_otherwise(ansibl
     def outcome(task: dict[str, Any], *arguments: str) -> dict[str, Any]:
         status, output = ansible.play(task, arguments=(*only, *arguments), ANSIBLE_STDOUT_CALLBACK="ansible.posix.json")
         assert status == 0, output
-        report, _ = json.JSONDecoder().raw_decode(output, output.index("{"))
+        report, _other = json.JSONDecoder().raw_decode(output, output.index("{"))
         result: dict[str, Any] = report["plays"][0]["tasks"][0]["hosts"]["host0"]
         assert "diff" not in result
         return {name: result[name] for name in ("changed", "changed_names", "removed")}

@@ -306,7 +306,9 @@ def test_a_server_that_does_not_answer(tmp_path: Path) -> None:
 
 
 def test_forks_that_ask_at_the_same_time(run: Run) -> None:
-    threads = [threading.Thread(target=run.resolve, args=("vault://kv/providers/openai#api_key",)) for _ in range(8)]
+    threads = [
+        threading.Thread(target=run.resolve, args=("vault://kv/providers/openai#api_key",)) for _turn in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

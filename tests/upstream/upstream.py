@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """An OpenAI-like server for tests and the demo. Standard library only, Python 3.9 or newer.
 
     python3 upstream.py --port 0 --name eu --api-key sk-test
@@ -104,7 +103,7 @@ class Request:
         return value if isinstance(value, str) else None
 
     def _deployment(self) -> str | None:
-        _, found, after = self.path.partition("/openai/deployments/")
+        _separator, found, after = self.path.partition("/openai/deployments/")
         return unquote(after.split("/", 1)[0]) if found else None
 
     def knob(self, name: str) -> float | None:
@@ -116,7 +115,7 @@ class Request:
             return None
 
     def key(self) -> str:
-        scheme, _, token = self.headers.get("authorization", "").partition(" ")
+        scheme, _separator, token = self.headers.get("authorization", "").partition(" ")
         return token.strip() if scheme.lower() == "bearer" else self.headers.get("api-key", "")
 
 
@@ -414,13 +413,13 @@ async def read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
         return None
     lines = head.decode("latin-1").split("\r\n")
     try:
-        method, target, _ = lines[0].split(" ")
+        method, target, _other = lines[0].split(" ")
     except ValueError:
         raise BadRequestError("not a request line") from None
     headers = {}
     for line in lines[1:]:
         if line:
-            name, _, value = line.partition(":")
+            name, _separator, value = line.partition(":")
             headers[name.strip().lower()] = value.strip()
     if headers.get("expect", "").lower() == "100-continue":
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -499,7 +498,7 @@ async def run(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    summary, _, details = (__doc__ or "").partition("\n\n")
+    summary, _separator, details = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(
         description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -37,15 +37,15 @@ def end(processes: Iterable[Process], *, patience: float) -> tuple[Process, ...]
     try:
         _signal(held, signal.SIGTERM)
         deadline = time.monotonic() + patience
-        while any(_alive(process) for process, _ in held) and time.monotonic() < deadline:
+        while any(_alive(process) for process, _other in held) and time.monotonic() < deadline:
             time.sleep(0.05)
         stubborn = [(process, handle) for process, handle in held if _alive(process)]
         _signal(stubborn, signal.SIGKILL)
-        while any(_alive(process) for process, _ in stubborn):
+        while any(_alive(process) for process, _other in stubborn):
             time.sleep(0.05)
-        return tuple(process for process, _ in stubborn)
+        return tuple(process for process, _other in stubborn)
     finally:
-        for _, handle in held:
+        for _other, handle in held:
             os.close(handle)
 
 
@@ -92,6 +92,6 @@ def _alive(process: Process) -> bool:
 
 
 def _signal(held: Iterable[tuple[Process, int]], number: signal.Signals) -> None:
-    for _, handle in held:
+    for _other, handle in held:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(handle, number)

@@ -49,7 +49,7 @@ def up() -> None:
 
 def _packages() -> None:
     """tools/env.py speaks for itself; what can be said here is what usually is the matter."""
-    status, _ = run_shown([sys.executable, "-u", "tools/env.py", "demo"], env=clean_environment(), cwd=ROOT)
+    status, _other = run_shown([sys.executable, "-u", "tools/env.py", "demo"], env=clean_environment(), cwd=ROOT)
     if status:
         raise DemoError(
             "the Python packages could not be installed; the lines above say why.\n"

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Make the secrets of one test run: make_secrets.py DIRECTORY ADDRESSES.json
 
 DIRECTORY (0700) gets, each file 0600 and none of them ever reused by another run:

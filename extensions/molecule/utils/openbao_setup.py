@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Bring a new OpenBao to the state that the tests need: openbao_setup.py ADDRESS DIRECTORY
 
 DIRECTORY is that of make_secrets.py. Initializes and unseals the server, makes a kv version 2 engine at kv/ with the

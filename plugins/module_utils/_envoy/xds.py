@@ -105,7 +105,7 @@ def status_filter(value: int, op: str = "EQ") -> Config:
 
 def access_list(groups: Iterable[str]) -> Config:
     """Return the filter configuration of a route that ``groups`` may use and nobody else."""
-    allow = extension("allow", "config.rbac.v3.Action", name="allow", action="ALLOW")
+    allow: Config = {"name": "allow", "typed_config": typed("config.rbac.v3.Action", name="allow", action="ALLOW")}
     allowed = dict.fromkeys(groups, allow)
     rbac: Config = {"matcher": exact_map(ACCESS, allowed)} if allowed else {"rules": {"action": "ALLOW"}}
     return typed("extensions.filters.http.rbac.v3.RBACPerRoute", rbac=rbac)

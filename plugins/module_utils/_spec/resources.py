@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import Kind, ListOf, Record, Scalar
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import Kind, ListOf, Record
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Metrics, Size, Spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table import fields_of
 
@@ -36,7 +36,8 @@ def render_value(kind: Kind, value: Any) -> Any:
         return _rendered(value, kind.type)
     if isinstance(kind, ListOf):
         return [render_value(kind.item, item) for item in value]
-    return cast("Scalar", kind).render(value)
+    scalar: Any = kind
+    return scalar.render(value)
 
 
 def _rendered(entry: Any, record: Any) -> dict[str, Any]:

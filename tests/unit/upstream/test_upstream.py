@@ -35,7 +35,7 @@ def started(*arguments: str, python: str = sys.executable) -> Iterator[int]:
         yield int(port)
     finally:
         process.terminate()
-        _, errors = process.communicate(timeout=10)
+        _other, errors = process.communicate(timeout=10)
     assert process.returncode == 0
     assert errors == ""
 
@@ -166,7 +166,7 @@ def test_azure(port: int) -> None:
         assert answer.model == "gpt5-eu"
         embedded = azure.embeddings.create(model="emb-eu", input="a")
         assert embedded.model == "emb-eu"
-    status, _ = call(port, "POST", "/openai/deployments/gpt5-eu/chat/completions", {}, **{"api-key": KEY})
+    status, _other = call(port, "POST", "/openai/deployments/gpt5-eu/chat/completions", {}, **{"api-key": KEY})
     assert status == 404
 
 
@@ -351,7 +351,7 @@ def test_many_streams_at_once(port: int) -> None:
 
     async def everything() -> list[str]:
         async with openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY, timeout=30) as client:
-            return list(await asyncio.gather(*(one(client) for _ in range(100))))
+            return list(await asyncio.gather(*(one(client) for _turn in range(100))))
 
     assert set(asyncio.run(everything())) == {"0 1 2 3 4 5 6 7 8 9"}
 

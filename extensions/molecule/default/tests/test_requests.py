@@ -92,7 +92,7 @@ def test_models_of_a_key() -> None:
 def test_limit_of_a_consumer() -> None:
     """Half of the fleet's limit on each host. Of two hosts one at least has no new minute just now."""
     key = scenario.stored("consumers/limited", "current")
-    statuses = [[ask(host, key, chat("small")).status for _ in range(5)] for host in ("gw1", "gw2")]
+    statuses = [[ask(host, key, chat("small")).status for _turn in range(5)] for host in ("gw1", "gw2")]
     assert [200, 200, 200, 429, 429] in statuses
 
 

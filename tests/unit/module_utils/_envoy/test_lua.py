@@ -126,7 +126,7 @@ def spelled_strings(draw: st.DrawFn) -> tuple[str, str | None]:
 def objects(draw: st.DrawFn) -> tuple[str, str | None]:
     """The text of a JSON object, and the model that the gateway should read in it, if it should."""
     parts, models, refused = [], [], False
-    for _ in range(draw(st.integers(0, 5))):
+    for _turn in range(draw(st.integers(0, 5))):
         key = draw(KEYS)
         refused = refused or "\\" in key
         if draw(st.booleans()):
@@ -138,7 +138,7 @@ def objects(draw: st.DrawFn) -> tuple[str, str | None]:
                 name = decoded
         if key.lower() == "model":
             models.append((key, name))
-        space = [draw(WHITESPACE) for _ in range(4)]
+        space = [draw(WHITESPACE) for _turn in range(4)]
         parts.append(f'{space[0]}"{key}"{space[1]}:{space[2]}{value}{space[3]}')
     text = draw(WHITESPACE) + "{" + ",".join(parts) + "}" + draw(WHITESPACE)
     wanted = models[0][1] if len(models) == 1 and models[0][0] == "model" and not refused else None
@@ -173,7 +173,7 @@ class TestReading:
     ) -> None:
         """Bodies that were tampered with: refused, or no JSON, or read as every parser reads them."""
         body = bytearray(case[0].encode())
-        for _ in range(data.draw(st.integers(1, 3))):
+        for _turn in range(data.draw(st.integers(1, 3))):
             at = data.draw(st.integers(0, len(body)))
             body[at : at + data.draw(st.integers(0, 2))] = data.draw(
                 st.sampled_from([b'"', b"\\", b"{", b"}", b",", b'"model":"b"', b"\0", b""])
@@ -313,11 +313,11 @@ class TestRenaming:
     @given(good_objects(), PLAIN_NAMES)
     @settings(max_examples=300, deadline=None)
     def test_nothing_else_changes(self, renamer: Script, case: tuple[str, str], name: str) -> None:
-        text, _ = case
+        text, _other = case
         renamed = renamer.ask(text.encode(), name).body
         (before,), (after,) = parsed(text.encode()), parsed(renamed)
-        assert [key for key, _ in before] == [key for key, _ in after]
-        for (key, was), (_, now) in zip(before, after):
+        assert [key for key, _other in before] == [key for key, _other in after]
+        for (key, was), (_other, now) in zip(before, after):
             assert now == name if key == "model" else plain(now) == plain(was)
 
     def test_no_name_no_change(self, renamer: Script) -> None:

@@ -186,7 +186,7 @@ def test_no_gap_in_any_order(before: dict[str, Any], after: dict[str, Any]) -> N
 @given(specs(), specs())
 @settings(max_examples=100, deadline=None)
 def test_nothing_old_goes_before_the_last_step(before: dict[str, Any], after: dict[str, Any]) -> None:
-    (_, old), (_, new) = compiled(before), compiled(after)
+    (_other, old), (_other, new) = compiled(before), compiled(after)
     for step in transition(old, new)[:-1]:
         names = {cluster["name"] for cluster in resources(step, CDS)}
         assert {cluster["name"] for cluster in resources(old, CDS)} <= names
@@ -196,35 +196,35 @@ def test_nothing_old_goes_before_the_last_step(before: dict[str, Any], after: di
 @given(specs(), specs())
 @settings(max_examples=50, deadline=None)
 def test_it_is_a_function_of_the_files(before: dict[str, Any], after: dict[str, Any]) -> None:
-    (_, old), (_, new) = compiled(before), compiled(after)
+    (_other, old), (_other, new) = compiled(before), compiled(after)
     assert transition(old, new) == transition(dict(reversed(list(old.items()))), new)
 
 
 class TestSteps:
     def test_first_start(self) -> None:
-        _, new = compiled(raw_spec())
+        _other, new = compiled(raw_spec())
         assert transition({}, new) == (xds_of(new),)
 
     def test_nothing_changed(self) -> None:
-        _, files = compiled(raw_spec())
+        _other, files = compiled(raw_spec())
         assert transition(files, files) == ()
 
     def test_only_more(self) -> None:
         """What is only added needs no pruning: the new files are their own union."""
-        _, old = compiled(raw_spec())
+        _other, old = compiled(raw_spec())
         more = {"targets": [{"provider": "b", "model": "x"}]}
-        _, new = compiled(raw_spec(gateway_models={**raw_spec()["gateway_models"], "more": more}))
+        _other, new = compiled(raw_spec(gateway_models={**raw_spec()["gateway_models"], "more": more}))
         assert len(transition(old, new)) == 2
 
     def test_only_less(self) -> None:
         more = {"targets": [{"provider": "b", "model": "x"}]}
-        _, old = compiled(raw_spec(gateway_models={**raw_spec()["gateway_models"], "more": more}))
-        _, new = compiled(raw_spec())
+        _other, old = compiled(raw_spec(gateway_models={**raw_spec()["gateway_models"], "more": more}))
+        _other, new = compiled(raw_spec())
         assert len(transition(old, new)) == 2
 
     def test_something_else(self) -> None:
-        _, old = compiled(raw_spec())
-        _, new = compiled(raw_spec(gateway_models={"m": {"targets": [{"provider": "b", "model": "m"}]}}))
+        _other, old = compiled(raw_spec())
+        _other, new = compiled(raw_spec(gateway_models={"m": {"targets": [{"provider": "b", "model": "m"}]}}))
         first, second, third = transition(old, new)
         assert version(first) == f"{version(xds_of(new))}.1"
         assert version(second) == f"{version(xds_of(new))}.2"
@@ -235,8 +235,8 @@ class TestSteps:
     def test_only_a_limit(self) -> None:
         """Files that do not depend on each other need one step."""
         consumer = {**raw_spec()["gateway_consumers"]["c"], "limits": {"requests_per_minute": 5}}
-        _, old = compiled(raw_spec())
-        _, new = compiled(raw_spec(gateway_consumers={"c": consumer}))
+        _other, old = compiled(raw_spec())
+        _other, new = compiled(raw_spec(gateway_consumers={"c": consumer}))
         assert transition(old, new) == (xds_of(new),)
 
     def test_certificates_stay_while_listeners_change(self) -> None:
@@ -252,8 +252,8 @@ class TestSteps:
         assert "envoy/sds-listener-one.json" not in transition(old, new)[-1]
 
     def test_consumers_come_and_go(self) -> None:
-        _, none = compiled(raw_spec(gateway_consumers={}))
-        _, some = compiled(raw_spec())
+        _other, none = compiled(raw_spec(gateway_consumers={}))
+        _other, some = compiled(raw_spec())
         for old, new in ((none, some), (some, none)):
             for step in transition(old, new)[:-1]:
                 assert listings(step)
@@ -262,7 +262,7 @@ class TestSteps:
         "content", [b"", b"{}", b"[]", b'{"version_info":"1","resources":[]}', b'{"version_info":"1","resources":[{}]}']
     )
     def test_what_is_no_release(self, content: bytes) -> None:
-        _, files = compiled(raw_spec())
+        _other, files = compiled(raw_spec())
         for path in (CDS, GATEWAY, EGRESS):
             broken = {**files, path: content}
             if (path, content) == (CDS, b'{"version_info":"1","resources":[]}'):

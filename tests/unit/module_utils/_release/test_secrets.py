@@ -55,8 +55,8 @@ def keys_of(directory: Path) -> dict[str, str]:
 
 
 def deliver(directory: Path, files: Mapping[str, str], **options: Any) -> tuple[str, ...]:
-    settings: dict[str, Any] = {"owner": None, "keep_others": False, "check": False, "allow_disk": True, **options}
-    return secrets.deliver(str(directory), files, settings.pop("owner"), **settings)
+    settings: dict[str, Any] = {"keep_others": False, "check": False, "allow_disk": True, **options}
+    return secrets.deliver(str(directory), files, **{"owner": None, **settings})
 
 
 @pytest.fixture

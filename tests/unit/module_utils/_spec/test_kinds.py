@@ -173,7 +173,7 @@ def test_what_is_no_name(name: str) -> None:
 def test_numbers() -> None:
     assert Integer(1, 10).convert("7") == 7
     assert Number().convert(3) == 3.0
-    assert type(Number().convert(3)) is float
+    assert isinstance(Number().convert(3), float)
     for written in (0, 11, "0x1", "7.0", "-1", "7\n", 7.0, True, None, "9" * 400, 10**400):
         with pytest.raises(KindError):
             Integer(1, 10).convert(written)

@@ -170,7 +170,7 @@ def tagged(value: Any) -> Any:
     if isinstance(value, list):
         return [tagged(item) for item in value]
     for plain, tag in ((str, TaggedText), (int, TaggedNumber), (float, TaggedFraction)):
-        if type(value) is plain:
+        if value.__class__ is plain:
             return tag(value)
     return value
 

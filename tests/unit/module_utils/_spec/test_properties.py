@@ -107,10 +107,9 @@ INDEPENDENT = [
 
 @given(st.lists(st.sampled_from(INDEPENDENT), min_size=1, unique_by=lambda error: error[2]))
 def test_no_problem_hides_another(errors: list[tuple[tuple[Any, ...], Any, str]]) -> None:
-    try:
+    with pytest.raises(SpecError) as raised:
         parse_spec(changed(*((path, value) for path, value, _name in errors)))
-    except SpecError as error:
-        found = [problem.path for problem in error.errors]
+    found = [problem.path for problem in raised.value.errors]
     assert sorted(found) == sorted(name for _path, _value, name in errors)
 
 
@@ -162,7 +161,7 @@ def valid_specs(draw: st.DrawFn) -> dict[str, Any]:
     def consumer() -> dict[str, Any]:
         patterns = st.sampled_from([*models, *(name[:1] + "*" for name in models), "*"])
         return {
-            "api_keys": [next(keys) for _ in range(draw(st.integers(1, 3)))],
+            "api_keys": [next(keys) for _turn in range(draw(st.integers(1, 3)))],
             "models": draw(st.lists(patterns, min_size=1, max_size=3, unique=True)),
             **draw(st.sampled_from([{}, {"limits": {}}, {"limits": {"requests_per_minute": 60}}])),
         }

@@ -177,7 +177,7 @@ def test_an_odd_answer_to_a_login(server: str, tmp_path: Path, answer: tuple[int
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
 def test_a_refused_login_is_not_tried_again(server: str, tmp_path: Path, status: int) -> None:
     Fake.answers["/v1/auth/approle/login"] = (status, {"errors": ["permission denied"]})
-    for _ in range(3):
+    for _turn in range(3):
         message = refusal(session(tmp_path, server, auth_method="approle", role_id="r", secret_id=CANARY), KEY, OTHER)
         assert "refused the login (approle): check vault_role_id, vault_secret_id, vault_mount_approle" in message
     assert Fake.seen == ["/v1/auth/approle/login"]

@@ -79,7 +79,7 @@ def test_arguments_of_the_action_that_are_not_ours_are_ignored() -> None:
 def test_values_are_plain_and_without_line_breaks_at_their_ends() -> None:
     given = options({}, gateway_vault_token=trust_as_template("abc\n"), gateway_vault_kv_version=2)
     assert given.token == "abc"
-    assert type(given.token) is str
+    assert given.token.__class__ is str
     assert given.kv_version == 2
 
 
