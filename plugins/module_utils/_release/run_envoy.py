@@ -13,6 +13,8 @@ service manager dies this process is told to end, and Envoy dies with this one.
 
 from __future__ import annotations
 
+# A program of its own, without an AnsibleModule whose run_command could be called.
+# pylint: disable=ansible-bad-function
 import ctypes
 import resource
 import signal
