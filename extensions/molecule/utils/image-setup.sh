@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 set -e
 # each host makes keys and an id of its own at its first start
 rm -f /etc/ssh/ssh_host_*key* /var/lib/dbus/machine-id
