@@ -20,7 +20,6 @@ import resource
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from types import FrameType
@@ -45,12 +44,13 @@ def main(arguments: list[str]) -> int:
     # A session of its own keeps Envoy out of reach of signals to the group, which would cut its connections.
     began = time.monotonic()
     child = subprocess.Popen(command, start_new_session=True, preexec_fn=_die_with_parent)
-    told_to_stop = threading.Event()
+    told_to_stop = False
 
     def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal told_to_stop
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
-        told_to_stop.set()
+        told_to_stop = True
         subprocess.run([*admin, path, "drain", seconds], check=False)
         child.terminate()
 
@@ -58,9 +58,10 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, stop)
     _die_with_parent()
     status = child.wait()
-    if time.monotonic() - began < _PAUSE:
-        told_to_stop.wait(_PAUSE)  # it will be started again, and again
-    if told_to_stop.is_set():
+    # It would be started again, and again.
+    while time.monotonic() - began < _PAUSE and not told_to_stop:
+        time.sleep(0.05)
+    if told_to_stop:
         return 0
     return status if status >= 0 else 128 - status
 

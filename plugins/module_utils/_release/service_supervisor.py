@@ -14,6 +14,7 @@ import socket
 import time
 import xmlrpc.client
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ _STATES = {
     "STOPPED": STOPPED,
 }
 #: Codes of xmlrpc Faults, from supervisor.xmlrpc.Faults.
+_SHUTDOWN_STATE = 6
 _BAD_NAME = 10
 _ALREADY_STARTED = 60
 _NOT_RUNNING = 70
@@ -61,11 +63,13 @@ class Supervisor:
         return f"{self._layout.host.current}/supervisor/supervisord.conf"
 
     def is_running(self) -> bool:
-        """Whether supervisord answers."""
+        """Whether supervisord is there; while it shuts down it answers every question with a fault."""
         try:
             self._call("getState")
         except OSError:
             return False
+        except xmlrpc.client.Fault as fault:
+            return fault.faultCode == _SHUTDOWN_STATE
         return True
 
     def instances(self) -> Mapping[str, Instance]:
@@ -110,6 +114,25 @@ class Supervisor:
         except xmlrpc.client.Fault as fault:
             if fault.faultCode != _NOT_RUNNING:
                 raise ReleaseError(f"supervisord cannot stop {name}: {fault.faultString}") from None
+        else:
+            self._repeat_stop(name)
+
+    def _repeat_stop(self, name: str) -> None:
+        """Say it again to a process that was only being started when it was told.
+
+        Between fork and exec it is a copy of supervisord, whose handlers swallow the signal. Once run-envoy has heard
+        it, it ignores more of them.
+        """
+        end = time.monotonic() + _SECONDS
+        while time.monotonic() < end:
+            instance = self._instance(name)
+            if instance.state != DRAINING:
+                return
+            if _is_run_envoy(instance.pid):
+                with suppress(xmlrpc.client.Fault):  # it may have ended by now
+                    self._change("signalProcess", name, "TERM")
+                return
+            time.sleep(0.05)
 
     def choose(self, name: str) -> None:
         """Nothing to do: after a start of the machine either instance is right."""
@@ -168,6 +191,10 @@ class Supervisor:
             return self._call(method, *arguments)
         except OSError as error:
             raise ReleaseError(f"supervisord does not answer on {self._socket}: {error}") from None
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode == _SHUTDOWN_STATE:
+                raise ReleaseError("supervisord is shutting down: run this again when it has ended") from None
+            raise
 
     def _call(self, method: str, *arguments: Any) -> Any:
         """Call `supervisor.<method>`. Raises OSError when nobody answers, and xmlrpc.client.Fault."""
@@ -176,6 +203,13 @@ class Supervisor:
                 return getattr(server.supervisor, method)(*arguments)
         except (http.client.HTTPException, xmlrpc.client.ProtocolError) as error:
             raise OSError(f"no answer to {method}: {error}") from None
+
+
+def _is_run_envoy(pid: int) -> bool:
+    try:
+        return b"/run-envoy" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 class _UnixConnection(http.client.HTTPConnection):

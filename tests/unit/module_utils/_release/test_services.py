@@ -9,6 +9,8 @@ import http.server
 import os
 import socketserver
 import stat
+import subprocess
+import sys
 import threading
 import xmlrpc.client
 from collections.abc import Iterator
@@ -224,11 +226,30 @@ def test_supervisor_start_that_fails(layout: Layout, supervisord: Supervisord) -
         Supervisor(layout, Ops()).start("blue")
 
 
-@pytest.mark.parametrize("answer", [True, xmlrpc.client.Fault(70, "NOT_RUNNING: blue")])
-def test_supervisor_drain(layout: Layout, supervisord: Supervisord, answer: Any) -> None:
-    supervisord.answers["stopProcess"] = answer
+def test_supervisor_drain_of_what_does_not_run(layout: Layout, supervisord: Supervisord) -> None:
+    supervisord.answers["stopProcess"] = xmlrpc.client.Fault(70, "NOT_RUNNING: blue")
     Supervisor(layout, Ops()).drain("blue")
-    assert supervisord.asked == [("stopProcess", "blue", False)], "it does not wait"
+    assert supervisord.asked == [("stopProcess", "blue", False)]
+
+
+def test_supervisor_drain_says_it_again_once_the_process_can_hear_it(layout: Layout, supervisord: Supervisord) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()", "/run-envoy"], stdin=subprocess.PIPE) as process:
+        supervisord.answers["getProcessInfo"] = {"statename": "STOPPING", "pid": process.pid}
+        supervisord.answers["signalProcess"] = xmlrpc.client.Fault(70, "NOT_RUNNING: blue")
+        Supervisor(layout, Ops()).drain("blue")
+        process.communicate(b"\n")
+    assert supervisord.asked[0] == ("stopProcess", "blue", False), "it does not wait"
+    assert supervisord.asked[-1] == ("signalProcess", "blue", "TERM")
+
+
+def test_supervisor_that_shuts_down(layout: Layout, supervisord: Supervisord) -> None:
+    fault = xmlrpc.client.Fault(6, "SHUTDOWN_STATE")
+    supervisord.answers.update(getState=fault, reloadConfig=fault)
+    supervisord.answers["getProcessInfo"] = {"statename": "STOPPED", "pid": 0}
+    manager = Supervisor(layout, Ops())
+    assert manager.is_running()
+    with pytest.raises(ReleaseError, match="supervisord is shutting down"):
+        manager.start("blue")
 
 
 def test_supervisor_log(layout: Layout) -> None:
