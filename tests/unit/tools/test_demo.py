@@ -21,6 +21,9 @@ from tools.demo import places, processes, say, up
 def running(*command: str) -> Iterator[int]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
+        # The kernel tells the parent that the program runs a moment before it tells everybody else.
+        while not Path(f"/proc/{process.pid}/cmdline").read_bytes():
+            pass
         yield process.pid
     finally:
         process.kill()
