@@ -15,6 +15,7 @@ import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -155,7 +156,8 @@ class VaultBackend:
                 return state
             state["failure"] = None
             try:
-                _Reader(self._options, state).read(unknown)
+                with ExitStack() as visit:
+                    _Reader(self._options, state, visit).read(unknown)
             except StoreError as failure:
                 until = None if failure.lasting else time.time() + _RETRY_AFTER
                 state["failure"] = {"text": str(failure), "until": until}
@@ -166,11 +168,12 @@ class VaultBackend:
 
 
 class _Reader:
-    """One visit to the store, under the lock; writes what it learns into ``state``."""
+    """One visit to the store, under the lock; writes what it learns into ``state``. ``visit`` ends its connections."""
 
-    def __init__(self, options: VaultOptions, state: dict[str, Any]) -> None:
+    def __init__(self, options: VaultOptions, state: dict[str, Any], visit: ExitStack) -> None:
         self._options = options
         self._state = state
+        self._visit = visit
         self._mounts: dict[str, int] = state["mounts"]
         self._client = self._connect()
 
@@ -190,16 +193,21 @@ class _Reader:
     def _connect(self) -> VaultClient:
         token = self._state["token"]
         if token and (token["until"] is None or time.time() < token["until"]):
-            return VaultClient(self._options, token["value"])
+            return self._open(token["value"])
         try:
             _method(self._options).validate(self._options)
-            client = VaultClient(self._options, "")
+            client = self._open("")
         except SecretError as error:
             raise StoreError(f"cannot be asked: {error}", lasting=True) from None
         value, seconds = self._login(client)
         until = None if seconds is None else time.time() + seconds - min(_MARGIN, seconds / 10)
         self._state["token"] = {"value": value, "until": until}
         client.hvac.token = value
+        return client
+
+    def _open(self, token: str) -> VaultClient:
+        client = VaultClient(self._options, token)
+        self._visit.callback(client.close)
         return client
 
     def _login(self, client: VaultClient) -> tuple[str, float | None]:

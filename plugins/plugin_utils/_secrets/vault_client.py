@@ -69,6 +69,10 @@ class VaultClient:
             timeout=options.timeout,  # type: ignore[arg-type]  # requests takes fractions
         )
 
+    def close(self) -> None:
+        """Close the connections, which would stay open until the garbage is collected."""
+        self.hvac.adapter.close()
+
     def get(self, path: str, version: int | None = None) -> dict[str, Any]:
         """The answer to GET /v1/``path``. Raises DeniedError, MissingError, RejectedError and StoreError."""
         parameters = {} if version is None else {"version": version}
