@@ -21,6 +21,7 @@ extends_documentation_fragment:
   - gatewayops.openai.spec
   - gatewayops.openai.host
   - gatewayops.openai.vault
+  - gatewayops.openai.aws
 options:
   state:
     description:

@@ -19,6 +19,7 @@ extends_documentation_fragment:
   - gatewayops.openai.spec
   - gatewayops.openai.host
   - gatewayops.openai.vault
+  - gatewayops.openai.aws
 attributes:
   check_mode:
     support: full

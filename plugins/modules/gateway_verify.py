@@ -22,6 +22,7 @@ author:
 extends_documentation_fragment:
   - gatewayops.openai.spec
   - gatewayops.openai.vault
+  - gatewayops.openai.aws
 options:
   from:
     description:

@@ -26,6 +26,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._host.model impo
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table import SHARED, variables
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._host_options import HOST_OPTIONS, host_from
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import (
+    PREFIXES,
     action_argument_spec,
     action_options,
 )
@@ -33,7 +34,6 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.session
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._task import failure, pipeline
 
 PREFIX = "gateway_"
-_STORE_PREFIX = "vault_"
 #: The hosts that share the limits of consumers.
 _GROUP = "gateways"
 #: The options that make up a spec. They go to its parser as they are, which tells more of what is wrong with them.
@@ -113,7 +113,7 @@ class GatewayAction(ActionBase):
         """The value of every option in OPTIONS, None for one that is not given and has no default."""
         others = {name: value for name, value in self._task.args.items() if name not in SPEC_OPTIONS}
         known = dict(self.OPTIONS)
-        if any(name.startswith(_STORE_PREFIX) for name in others):
+        if any(name.startswith(PREFIXES) for name in others):
             # Only whether they exist is checked here: the session reads them, from more places than these.
             known.update(action_argument_spec())
         validated = ArgumentSpecValidator(known).validate({**others, **self._given(self.OPTIONS)})

@@ -232,7 +232,7 @@ def test_a_wrong_secret_id_is_tried_once(run: Run) -> None:
         (line,) = run.refusal(
             "vault://kv/providers/openai#api_key", "vault://kv/providers/azure#api_key", secret_id="no"
         )
-        assert "refused the login (approle): check vault_role_id, vault_secret_id, vault_mount_approle" in line
+        assert "refused the login (approle): check vault_role_id, vault_secret_id, vault_auth_mount" in line
     assert run.requests == [LOGIN]
     assert run.resolve("vault://kv/providers/azure#api_key") == [f"{CANARY}-azure"], "the right one is not locked out"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from ansible_collections.gatewayops.openai.plugins.doc_fragments import host, vault
+from ansible_collections.gatewayops.openai.plugins.doc_fragments import aws, host, vault
 from ansible_collections.gatewayops.openai.plugins.module_utils._policy.rules import RULES
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import (
     Choice,
@@ -34,11 +34,10 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table impo
     variables,
 )
 from ansible_collections.gatewayops.openai.plugins.modules import gateway
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import SECRET
 from tools.docs.text import default_of, requirement, type_of
 
 PREFIX = "gateway_"
-# Secrets among the options of the stores: Ansible then keeps them out of its messages.
-_SECRET = ("gateway_vault_token", "gateway_vault_secret_id")
 
 _ROLLBACK = {
     "gateway_digest": {
@@ -69,7 +68,7 @@ def spec_fragment() -> str:
 def role_argument_specs(root: Path) -> str:
     """Return roles/gateway/meta/argument_specs.yml. Defaults are stated as roles/gateway/defaults/main.yml has them."""
     defaults = role_defaults(root)
-    main = {**spec_options("options"), **_prefixed(gateway.DOCUMENTATION), **host_options(), **vault_options()}
+    main = {**spec_options("options"), **_prefixed(gateway.DOCUMENTATION), **host_options(), **store_options()}
     entries = {
         "main": _entry(
             "Have a host serve as the gateway that the variables describe",
@@ -109,11 +108,14 @@ def host_options() -> dict[str, dict[str, Any]]:
     return _prefixed(host.ModuleDocFragment.DOCUMENTATION)
 
 
-def vault_options() -> dict[str, dict[str, Any]]:
-    """Return the role's options that say how to reach Vault or OpenBao."""
-    options = _prefixed(vault.ModuleDocFragment.DOCUMENTATION)
-    for name in _SECRET:
-        options[name]["no_log"] = True
+def store_options() -> dict[str, dict[str, Any]]:
+    """Return the role's options that say how to reach the stores of secrets."""
+    options = {
+        **_prefixed(vault.ModuleDocFragment.DOCUMENTATION),
+        **_prefixed(aws.ModuleDocFragment.DOCUMENTATION),
+    }
+    for name in SECRET:  # Ansible then keeps them out of its messages
+        options[PREFIX + name]["no_log"] = True
     return options
 
 

@@ -25,7 +25,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table impo
     refused_keys,
     variables,
 )
-from tools.docs.arguments import host_options, role_defaults, vault_options
+from tools.docs.arguments import host_options, role_defaults, store_options
 from tools.docs.text import default_of, markdown, requirement, type_of
 
 _HERE = Path(__file__).resolve().parent
@@ -45,7 +45,7 @@ def spec_page(root: Path) -> str:
         "policies": _table(("Policy", "Default", "It is broken when"), _policies()),
         "later": "\n".join(f"- `{path}`" for path in _later()),
         "host": _table(("Variable", "Type", "Default", "What"), _options(host_options(), defaults)),
-        "vault": _table(("Variable", "Type", "Default", "What"), _options(vault_options(), defaults)),
+        "vault": _table(("Variable", "Type", "Default", "What"), _options(store_options(), defaults)),
         **{f"example {path.stem}": _code(path) for path in sorted(examples.glob("*.yml"))},
     }
     text = (_HERE / "spec.md.in").read_text(encoding="utf-8")

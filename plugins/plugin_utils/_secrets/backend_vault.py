@@ -17,14 +17,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Reference
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets import vault_auth_approle, vault_auth_token
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.cache import RunCache
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.fields import field_of
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import VaultOptions
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_auth import auth_method
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_client import (
     DeniedError,
     MissingError,
@@ -32,26 +32,7 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_c
     StoreError,
     VaultClient,
 )
-
-
-class AuthMethod(Protocol):
-    """A way to get a token; every module ``vault_auth_*`` is one."""
-
-    @property
-    def NAME(self) -> str: ...  # noqa: N802
-
-    @property
-    def OPTIONS(self) -> tuple[str, ...]: ...  # noqa: N802
-
-    def validate(self, options: VaultOptions) -> None: ...
-
-    def authenticate(self, client: Any, options: VaultOptions) -> tuple[str, float | None]: ...
-
-
-AUTH_METHODS: Mapping[str, AuthMethod] = {
-    vault_auth_token.NAME: vault_auth_token,
-    vault_auth_approle.NAME: vault_auth_approle,
-}
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_login import Login
 
 #: Reads at a time: with 40 ms to the store, 50 reads take 0.4 s so, and 2.2 s one by one.
 _THREADS = 8
@@ -195,14 +176,14 @@ class _Reader:
         if token and (token["until"] is None or time.time() < token["until"]):
             return self._open(token["value"])
         try:
-            _method(self._options).validate(self._options)
+            auth_method(self._options).validate(self._options)
             client = self._open("")
         except SecretError as error:
             raise StoreError(f"cannot be asked: {error}", lasting=True) from None
-        value, seconds = self._login(client)
-        until = None if seconds is None else time.time() + seconds - min(_MARGIN, seconds / 10)
-        self._state["token"] = {"value": value, "until": until}
-        client.hvac.token = value
+        login = self._login(client)
+        until = None if login.seconds is None else time.time() + login.seconds - min(_MARGIN, login.seconds / 10)
+        self._state["token"] = {"value": login.token, "until": until}
+        client.hvac.token = login.token
         return client
 
     def _open(self, token: str) -> VaultClient:
@@ -210,8 +191,8 @@ class _Reader:
         self._visit.callback(client.close)
         return client
 
-    def _login(self, client: VaultClient) -> tuple[str, float | None]:
-        method = _method(self._options)
+    def _login(self, client: VaultClient) -> Login:
+        method = auth_method(self._options)
         refused = f"refused the login ({method.NAME}): check {', '.join(method.OPTIONS)}"
         try:
             with client.told():
@@ -286,12 +267,6 @@ class _Reader:
 
 def _missing(state: Mapping[str, Any], secrets: Iterable[Secret]) -> list[Secret]:
     return [secret for secret in secrets if secret.key not in state.get("secrets", {})]
-
-
-def _method(options: VaultOptions) -> AuthMethod:
-    if options.auth_method not in AUTH_METHODS:
-        raise SecretError(f"vault_auth_method must be one of {', '.join(AUTH_METHODS)}")
-    return AUTH_METHODS[options.auth_method]
 
 
 def _path(secret: Secret, place: Place) -> str:

@@ -4,16 +4,16 @@
 
 """What the stores need to know to be asked, and where a user may say it.
 
-The options are declared once, in the documentation fragment ``gatewayops.openai.vault``, with the Ansible variable,
-the environment variables and the ini key that each can come from. Lookups have them anyway; an action borrows them
-from the lookup ``gatewayops.openai.secret``, so that both follow the same precedence.
+The options are declared once, in the documentation fragments ``gatewayops.openai.vault`` and ``gatewayops.openai.aws``,
+with the Ansible variable, the environment variables and the ini key that each can come from. Lookups have them anyway;
+an action borrows them from the lookup ``gatewayops.openai.secret``, so that both follow the same precedence.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,27 +23,55 @@ from ansible.plugins.lookup import LookupBase
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
 
 _LOOKUP = "gatewayops.openai.secret"
-_PREFIX = "vault_"
-_SECRET = frozenset(("vault_token", "vault_secret_id"))
+_VAULT = "vault_"
+_AWS = "aws_"
+#: What the names of the options of stores begin with.
+PREFIXES = (_VAULT, _AWS)
+#: Options whose values are secrets.
+SECRET = frozenset(f"{_VAULT}{name}" for name in ("token", "secret_id", "wrapped_secret_id", "jwt", "password"))
 _SECONDS = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|)\Z")
 _KV_VERSIONS = {"auto": None, "1": 1, "2": 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AwsOptions:
+    """How to reach AWS Secrets Manager; ``timeout`` is in seconds, '' leaves it to boto3."""
+
+    region: str = ""
+    profile: str = ""
+    endpoint_url: str = ""
+    ca_file: str = ""
+    timeout: float = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class VaultOptions:
     """How to reach one Vault or OpenBao and who to be there; ``timeout`` is in seconds, '' means not given.
 
-    ``kv_version`` None stands for finding it out.
+    ``kv_version`` None stands for finding it out. Files are paths on the controller. ``aws`` has the credentials for
+    the method ``aws_iam``.
     """
 
     addr: str = ""
     namespace: str = ""
     ca_file: str = ""
+    client_cert: str = ""
+    client_key: str = ""
     auth_method: str = "token"
+    auth_mount: str = ""
     token: str = field(default="", repr=False)
+    token_file: str = ""
     role_id: str = field(default="", repr=False)
     secret_id: str = field(default="", repr=False)
-    mount_approle: str = "approle"
+    wrapped_secret_id: str = field(default="", repr=False)
+    role: str = ""
+    jwt: str = field(default="", repr=False)
+    jwt_file: str = ""
+    jwt_github_audience: str = ""
+    username: str = ""
+    password: str = field(default="", repr=False)
+    aws_server_id: str = ""
+    aws: AwsOptions = AwsOptions()
     timeout: float = 10.0
     kv_version: int | None = None
 
@@ -53,35 +81,34 @@ class SecretOptions:
     """The options of all stores; those of the environment and of files have none."""
 
     vault: VaultOptions = VaultOptions()
+    aws: AwsOptions = AwsOptions()
 
 
 def options_from(get: Callable[[str], Any]) -> SecretOptions:
-    """Build the options from ``get(name)``, which answers with the value of an option of the fragment or None.
+    """Build the options from ``get(name)``, which answers with the value of an option of the fragments or None.
 
     Only their form is checked here; what a login needs is checked when there is one. Raises SecretError.
     """
-
-    def text(name: str) -> str:
-        value = get(_PREFIX + name)
-        # A key read from a file or a command ends in a line break that no store wants. str() also drops Ansible's tags.
-        return "" if value is None else str(value).strip()
-
-    vault = VaultOptions(
-        addr=_address(text("addr")),
-        namespace=text("namespace"),
-        ca_file=text("ca_file"),
-        auth_method=text("auth_method") or VaultOptions.auth_method,
-        token=text("token"),
-        role_id=text("role_id"),
-        secret_id=text("secret_id"),
-        mount_approle=text("mount_approle").strip("/") or VaultOptions.mount_approle,
-        timeout=_timeout(text("timeout")),
-        kv_version=_kv_version(text("kv_version")),
+    aws = AwsOptions(
+        **{
+            **_texts(get, _AWS, AwsOptions),
+            "endpoint_url": _address(get, f"{_AWS}endpoint_url"),
+            "timeout": _timeout(get, f"{_AWS}timeout"),
+        }
     )
-    for name in ("namespace", "token", "role_id", "secret_id", "mount_approle"):
-        if not str(getattr(vault, name)).isprintable():
-            raise SecretError(f"{_PREFIX}{name} holds a line break or another unprintable character")
-    return SecretOptions(vault=vault)
+    texts = _texts(get, _VAULT, VaultOptions)
+    vault = VaultOptions(
+        **{
+            **texts,
+            "addr": _address(get, f"{_VAULT}addr"),
+            "auth_method": texts["auth_method"] or VaultOptions.auth_method,
+            "auth_mount": texts["auth_mount"].strip("/"),
+            "aws": aws,
+            "timeout": _timeout(get, f"{_VAULT}timeout"),
+            "kv_version": _kv_version(_text(get, f"{_VAULT}kv_version")),
+        }
+    )
+    return SecretOptions(vault=vault, aws=aws)
 
 
 def plugin_options(plugin: LookupBase, direct: Mapping[str, Any], variables: Mapping[str, Any]) -> SecretOptions:
@@ -94,10 +121,10 @@ def plugin_options(plugin: LookupBase, direct: Mapping[str, Any], variables: Map
     given = {name: plugin._templar.template(variables[name]) for name in options if name in variables}
     for name, value in [*direct.items(), *((options[variable], value) for variable, value in given.items())]:
         # Ansible's own complaint would show the value, and a whole secret in place of a field is easily taken.
-        if name in _SECRET and isinstance(value, (dict, list, tuple)):
+        if name in SECRET and isinstance(value, (dict, list, tuple)):
             raise SecretError(f"{name} must be text")
     plugin.set_options(var_options=given, direct=dict(direct))
-    return options_from(plugin.get_option)
+    return options_from(lambda name: plugin.get_option(name) if name in plugin.option_definitions else None)
 
 
 def action_options(task_args: Mapping[str, Any], task_vars: Mapping[str, Any], templar: Any) -> SecretOptions:
@@ -108,12 +135,12 @@ def action_options(task_args: Mapping[str, Any], task_vars: Mapping[str, Any], t
 
 
 def action_argument_spec() -> dict[str, dict[str, Any]]:
-    """The options of the fragment as an argument spec, without defaults: what is not given comes from elsewhere."""
+    """The options of the fragments as an argument spec, without defaults: what is not given comes from elsewhere."""
     spec: dict[str, dict[str, Any]] = {}
     for name, option in _lookup(None).option_definitions.items():
-        if name.startswith(_PREFIX):
+        if name.startswith(PREFIXES):
             spec[name] = {key: option[key] for key in ("type", "choices") if key in option}
-            if name in _SECRET:
+            if name in SECRET:
                 spec[name]["no_log"] = True
     return spec
 
@@ -127,22 +154,39 @@ def _lookup(templar: Any) -> Any:
     return lookup_loader.get(_LOOKUP, templar=templar)
 
 
-def _address(text: str) -> str:
+def _texts(get: Callable[[str], Any], prefix: str, options: type) -> dict[str, Any]:
+    """The value of each option that is a text; raises SecretError when one cannot go into a request."""
+    texts = {each.name: _text(get, prefix + each.name) for each in fields(options) if each.type == "str"}
+    for name, text in texts.items():
+        if not text.isprintable():
+            raise SecretError(f"{prefix}{name} holds a line break or another unprintable character")
+    return texts
+
+
+def _text(get: Callable[[str], Any], name: str) -> str:
+    value = get(name)
+    # A key read from a file or a command ends in a line break that no store wants. str() also drops Ansible's tags.
+    return "" if value is None else str(value).strip()
+
+
+def _address(get: Callable[[str], Any], name: str) -> str:
+    text = _text(get, name)
     parts = urlsplit(text)
     if text and (parts.scheme not in ("http", "https") or not parts.hostname):
-        raise SecretError("vault_addr must be a URL such as https://vault.example.com:8200")
+        raise SecretError(f"{name} must be a URL such as https://vault.example.com:8200")
     if "@" in parts.netloc:
-        raise SecretError("vault_addr must not hold a user or a password")
+        raise SecretError(f"{name} must not hold a user or a password")
     return text.rstrip("/")
 
 
-def _timeout(text: str) -> float:
+def _timeout(get: Callable[[str], Any], name: str) -> float:
+    text = _text(get, name)
     if not text:
         return VaultOptions.timeout
     match = _SECONDS.match(text)
     seconds = float(match.group(1)) * (60 if match.group(2) == "m" else 1) if match else 0.0
     if not 0 < seconds <= 3600:
-        raise SecretError("vault_timeout must be a time such as 10s, 2m or a number of seconds, at most an hour")
+        raise SecretError(f"{name} must be a time such as 10s, 2m or a number of seconds, at most an hour")
     return seconds
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import VaultOptions
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_login import Login, login_of
 
 NAME = "approle"
-OPTIONS = ("vault_role_id", "vault_secret_id", "vault_mount_approle")
+OPTIONS = ("vault_role_id", "vault_secret_id", "vault_auth_mount")
 
 
 def validate(options: VaultOptions) -> None:
@@ -24,13 +25,13 @@ def validate(options: VaultOptions) -> None:
         raise SecretError("the auth method approle needs vault_role_id")
 
 
-def authenticate(client: Any, options: VaultOptions) -> tuple[str, float | None]:
-    """Log in (hvac.Client) and return the token and its lifetime in seconds, None when it does not end."""
-    answer = client.auth.approle.login(
-        role_id=options.role_id,
-        secret_id=options.secret_id or None,
-        mount_point=options.mount_approle,
-        use_token=False,
+def authenticate(client: Any, options: VaultOptions) -> Login:
+    """Log in with an hvac.Client."""
+    return login_of(
+        client.auth.approle.login(
+            role_id=options.role_id,
+            secret_id=options.secret_id or None,
+            mount_point=options.auth_mount or NAME,
+            use_token=False,
+        )
     )
-    auth = answer["auth"]
-    return str(auth["client_token"]), float(auth["lease_duration"]) or None

@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import VaultOptions
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_login import Login
 
 NAME = "token"
 OPTIONS = ("vault_token",)
@@ -21,7 +22,7 @@ def validate(options: VaultOptions) -> None:
         raise SecretError("the auth method token needs vault_token (a token in ~/.vault-token is not read)")
 
 
-def authenticate(client: Any, options: VaultOptions) -> tuple[str, float | None]:
-    """The token and its lifetime in seconds; None when it is not known, as here, where the store is not asked."""
+def authenticate(client: Any, options: VaultOptions) -> Login:
+    """The token as it is; the store is not asked for its life."""
     del client
-    return options.token, None
+    return Login(options.token, seconds=None, renewable=False, own=False)

@@ -65,6 +65,7 @@ class VaultClient:
             url=options.addr,
             token=token,
             namespace=options.namespace or None,
+            cert=(options.client_cert, options.client_key) if options.client_cert else None,
             verify=options.ca_file or True,
             timeout=options.timeout,  # type: ignore[arg-type]  # requests takes fractions
         )
@@ -81,6 +82,12 @@ class VaultClient:
             if not isinstance(answer, dict) or not isinstance(answer.get("data"), dict):
                 raise StoreError("does not answer as Vault does; is vault_addr right?", lasting=False)
             return answer
+
+    def post(self, path: str, body: dict[str, Any], *, wrap_ttl: str | None = None) -> dict[str, Any]:
+        """The answer to POST /v1/``path``, which may be empty; with ``wrap_ttl`` it is wrapped. Raises as `get`."""
+        with self.told():
+            answer = self.hvac.adapter.post("/v1/" + quote(path), json=body, wrap_ttl=wrap_ttl)
+            return answer if isinstance(answer, dict) else {}
 
     @contextmanager
     def told(self) -> Iterator[None]:
@@ -118,9 +125,13 @@ class VaultClient:
 def _validate(options: VaultOptions) -> None:
     if not options.addr:
         raise SecretError("vault_addr is not set")
+    if bool(options.client_cert) != bool(options.client_key):
+        raise SecretError("vault_client_cert and vault_client_key belong together: only one of them is set")
     # requests would ignore a wrong path for http and name none of ours for https.
-    if options.ca_file and not Path(options.ca_file).exists():
-        raise SecretError(f"vault_ca_file {options.ca_file} does not exist on the controller")
+    for name in ("ca_file", "client_cert", "client_key"):
+        path = getattr(options, name)
+        if path and not Path(path).exists():
+            raise SecretError(f"vault_{name} {path} does not exist on the controller")
 
 
 def _said(error: Any) -> str:

@@ -179,7 +179,7 @@ def test_a_refused_login_is_not_tried_again(server: str, tmp_path: Path, status:
     Fake.answers["/v1/auth/approle/login"] = (status, {"errors": ["permission denied"]})
     for _turn in range(3):
         message = refusal(session(tmp_path, server, auth_method="approle", role_id="r", secret_id=CANARY), KEY, OTHER)
-        assert "refused the login (approle): check vault_role_id, vault_secret_id, vault_mount_approle" in message
+        assert "refused the login (approle): check vault_role_id, vault_secret_id, vault_auth_mount" in message
     assert Fake.seen == ["/v1/auth/approle/login"]
 
 

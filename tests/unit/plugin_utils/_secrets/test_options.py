@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from ansible.template import Templar
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import (
+    PREFIXES,
+    SECRET,
     SecretOptions,
     VaultOptions,
     action_argument_spec,
@@ -32,9 +35,8 @@ CANARY = "canary-77ab"
 
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for prefix in ("VAULT", "BAO"):
-        for name in ("ADDR", "TOKEN", "NAMESPACE", "CACERT", "CLIENT_TIMEOUT", "SECRET_ID", "KV_VERSION"):
-            monkeypatch.delenv(f"{prefix}_{name}", raising=False)
+    for name in [name for name in os.environ if name.startswith(("VAULT_", "BAO_", "AWS_"))]:
+        monkeypatch.delenv(name)
 
 
 def options(task_args: dict[str, Any], **variables: Any) -> VaultOptions:
@@ -111,7 +113,7 @@ def test_what_is_wrong_is_named_without_its_value(name: str, value: str, message
 
 
 @pytest.mark.parametrize("value", [{"field": CANARY}, [CANARY]])
-@pytest.mark.parametrize("option", ["vault_token", "vault_secret_id"])
+@pytest.mark.parametrize("option", sorted(SECRET))
 def test_a_whole_secret_in_place_of_a_field_is_not_shown(option: str, value: Any) -> None:
     for given, variables in (({option: value}, {}), ({}, {f"gateway_{option}": value})):
         with pytest.raises(SecretError, match=f"^{option} must be text$"):
@@ -119,24 +121,24 @@ def test_a_whole_secret_in_place_of_a_field_is_not_shown(option: str, value: Any
 
 
 def test_secrets_do_not_show_when_options_are_printed() -> None:
-    given = options_from({"vault_token": CANARY, "vault_role_id": CANARY, "vault_secret_id": CANARY}.get)
-    assert CANARY not in repr(given)
+    assert CANARY not in repr(options_from({"vault_role_id": CANARY, **dict.fromkeys(SECRET, CANARY)}.get))
 
 
 def test_an_action_can_declare_the_options_without_saying_what_they_are_by_default() -> None:
     spec = action_argument_spec()
     assert spec["vault_addr"] == {"type": "str"}
-    assert spec["vault_auth_method"] == {"type": "str", "choices": ["token", "approle"]}
+    assert spec["vault_kv_version"] == {"type": "str", "choices": ["auto", "1", "2"]}
+    assert spec["aws_region"] == {"type": "str"}
     secret = {name for name, entry in spec.items() if entry.get("no_log")}
-    assert secret == {"vault_token", "vault_secret_id"}
-    assert all(name.startswith("vault_") for name in spec)
+    assert secret == {f"vault_{name}" for name in ("jwt", "password", "secret_id", "token", "wrapped_secret_id")}
+    assert all(name.startswith(PREFIXES) for name in spec)
 
 
 def test_every_option_of_the_fragment_is_used() -> None:
-    asked: list[str] = []
+    asked: set[str] = set()
 
     def get(name: str) -> None:
-        asked.append(name)
+        asked.add(name)
 
     options_from(get)
-    assert sorted(asked) == sorted(action_argument_spec())
+    assert asked == set(action_argument_spec())
