@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from contract.certificates import Authority
-from contract.gateway_process import free_port
+from contract.gateway_process import Provider, free_port
 from contract.release_host import Load, Site, migrating_requests, occupied, site
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files import BundleFile
@@ -152,6 +152,22 @@ def test_going_back_and_forth(gateway: Site) -> None:
         assert gateway.back()["digest"] == second
         assert gateway.ask("c") == 200
     assert load.failures == []
+
+
+def test_key_is_never_sent_to_the_url_of_another(gateway: Site) -> None:
+    """URL and key change together: each key goes to its own URL only, also when going back without a store."""
+    other = Provider("q", "--api-key", "sk-beta")
+    moved = {"p": {"type": "openai_compatible", "base_url": f"{other.url}/v1", "api_key": "env://BETA"}}
+    try:
+        gateway.provider.reset()
+        with Load(gateway, "a") as load:
+            result = gateway.apply(gateway.spec("a", "b", gateway_providers=moved))
+            assert gateway.back()["digest"] == result["previous"]
+        keys = [{seen["headers"]["authorization"] for seen in each.seen()} for each in (gateway.provider, other)]
+    finally:
+        other.stop()
+    assert load.failures == []
+    assert keys == [{"Bearer sk-alpha"}, {"Bearer sk-beta"}]
 
 
 def test_refused_by_validation(gateway: Site, unharmed: Load) -> None:

@@ -130,7 +130,11 @@ def test_killed_supervisord_is_started_by_the_next_run(gateway: Site) -> None:
 
 def test_first_start_that_fails_and_then_one_that_does_not(gateway: Site) -> None:
     request = gateway.request(gateway.spec("a"))
-    bad = Request(files=request.files, secrets={**(request.secrets or {}), "provider-p.json": '{"resources": [{}]}'})
+    given = request.secrets or {}
+    bad = Request(
+        files=request.files,
+        secrets={name: text if name == "consumers.json" else '{"resources": [{}]}' for name, text in given.items()},
+    )
     with pytest.raises(ReleaseError, match="nothing serves"):
         run(gateway.host, "active", bad, check=False)
     assert gateway.info()["active"] == ""

@@ -16,6 +16,7 @@ from typing import Callable
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._canonical import canonical_json
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secret_names import file_of_provider
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Consumer, Provider, Spec, Tls
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import (
@@ -49,8 +50,8 @@ class SecretFile:
 
 
 def provider_file(provider: Provider) -> str:
-    """Return the name of the file with a provider's key."""
-    return f"provider-{provider.name}.json"
+    """Return the name of the file with a provider's key: another one for each place that the key is sent to."""
+    return file_of_provider(provider.name, provider.type, [url.text for url in provider.base_urls])
 
 
 def listener_file(name: str) -> str:

@@ -19,7 +19,7 @@ DONE = {
     "previous": "old",
     "process": "reload",
     "message": "reloaded",
-    "secrets_changed": ["provider-openai.json"],
+    "secrets_changed": ["provider-openai-c6275da3.json"],
 }
 LACKS = {"changed": False, "needs_bundle": True, "active": "old"}
 
@@ -45,8 +45,8 @@ def test_a_host_that_is_right_takes_one_call(run: Run, spec: dict[str, Any]) -> 
     assert arguments["keep"] == 5
     assert set(arguments["meta"]) == {"spec_digest", "inventory_commit", "collection_version", "applied_by"}
     assert arguments["host"]["envoy"] == "/opt/envoy/1.40.0/envoy"
-    assert set(arguments["secrets"]) == {"consumers.json", "provider-openai.json"}
-    assert "sk-provider-canary" in arguments["secrets"]["provider-openai.json"]
+    assert set(arguments["secrets"]) == {"consumers.json", "provider-openai-c6275da3.json"}
+    assert "sk-provider-canary" in arguments["secrets"]["provider-openai-c6275da3.json"]
 
 
 def test_a_host_that_lacks_the_release_gets_it(run: Run, spec: dict[str, Any]) -> None:
@@ -76,7 +76,7 @@ def test_the_result_names_what_changes(run: Run, spec: dict[str, Any]) -> None:
         }
     ]
     assert result["diff"]["prepared"] == (
-        "  ~ secret provider-openai.json (not shown)\n"
+        "  ~ secret provider-openai-c6275da3.json (not shown)\n"
         "  ~ gateway_consumers.search\n"
         "      limits.requests_per_minute: 600 -> 1200\n"
         "Plan: 0 to add, 1 to change, 0 to remove\n"

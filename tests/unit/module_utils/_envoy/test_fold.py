@@ -42,7 +42,10 @@ def test_everything_is_in_it() -> None:
     names = [listener["name"] for listener in static["listeners"]]
     assert names == ["metrics", "listener:local", "listener:public", "egress"]
     assert len(static["clusters"]) == 1 + 3 + 2
-    assert [secret["name"] for secret in static["secrets"]] == ["provider-azure_eu", "provider-openai"]
+    assert [secret["name"] for secret in static["secrets"]] == [
+        "provider-azure_eu-7c827513",
+        "provider-openai-c6275da3",
+    ]
     managers = [listener["filter_chains"][0]["filters"][0]["typed_config"] for listener in static["listeners"][1:]]
     assert all(manager["route_config"]["validate_clusters"] for manager in managers)
     assert [found["name"] for found in managers[0]["http_filters"]] == [
@@ -58,7 +61,7 @@ def test_everything_is_in_it() -> None:
 def test_the_real_secrets() -> None:
     """Without dummies Envoy would read what the running gateway reads."""
     text = json.dumps(folded(dummy_secrets=False))
-    for name in ("consumers.json", "provider-openai.json", "listener-public.json"):
+    for name in ("consumers.json", "provider-openai-c6275da3.json", "listener-public.json"):
         assert f"{HOST.secrets_dir}/{name}" in text
 
 

@@ -13,6 +13,8 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._errors import S
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Source, source_text
 
+#: The provider's name, and what stands for its type and URL.
+OPENAI = "provider-openai-c6275da3.json"
 PEM = "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n"
 
 
@@ -39,8 +41,8 @@ def test_there_is_a_file_for_everything_with_a_secret() -> None:
     assert sorted(secrets()) == [
         "consumers.json",
         "listener-public.json",
-        "provider-azure_eu.json",
-        "provider-openai.json",
+        "provider-azure_eu-7c827513.json",
+        OPENAI,
     ]
 
 
@@ -84,7 +86,7 @@ class TestConsumers:
 class TestKeys:
     @pytest.mark.parametrize("value", ["", " ", "a b", "a\nb", "a\tb", "é", "a\0"])
     def test_what_is_no_key(self, value: str) -> None:
-        for name in ("consumers.json", "provider-openai.json"):
+        for name in ("consumers.json", OPENAI):
             file = secrets()[name]
             with pytest.raises(SecretError) as error:
                 file.render(dict.fromkeys(file.references, value))
@@ -93,13 +95,13 @@ class TestKeys:
             assert not value.strip() or value not in str(error.value)
 
     def test_a_line_break_at_the_end_is_not_part_of_it(self) -> None:
-        resource = rendered(secrets()["provider-openai.json"], "sk-1\r\n")
-        assert resource["name"] == "provider-openai"
+        resource = rendered(secrets()[OPENAI], "sk-1\r\n")
+        assert resource["name"] == OPENAI[: -len(".json")]
         assert resource["generic_secret"] == {"secret": {"inline_string": "sk-1"}}
 
     def test_what_was_not_resolved(self) -> None:
         with pytest.raises(SecretError, match=r"vault://kv/providers/openai#api_key\?version=3 has not been resolved"):
-            secrets()["provider-openai.json"].render({})
+            secrets()[OPENAI].render({})
 
 
 class TestCertificates:

@@ -1,0 +1,29 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a provider's secret file is called. Apart from the compiler: a host reads the names without having that."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._canonical import canonical_json, digest
+
+_PROVIDER = re.compile(r"provider-(.+)-[0-9a-f]{8}\.json\Z")
+
+
+def file_of_provider(name: str, kind: str, urls: Iterable[str]) -> str:
+    """Return the name of the file with a provider's key, which stands for where the key goes, too.
+
+    So a release that changes key and URL together has a file of its own: until the old release is gone each reads its
+    own, and no key is ever sent to the other's URL.
+    """
+    return f"provider-{name}-{digest(canonical_json([kind, sorted(urls)]))[:8]}.json"
+
+
+def provider_of(file_name: str) -> str | None:
+    """Return the name of the provider whose key is in a file; None for other files."""
+    match = _PROVIDER.match(file_name)
+    return match.group(1) if match else None
