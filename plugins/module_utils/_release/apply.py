@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,6 +14,7 @@ from typing import Any
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import ReleaseError
 from ansible_collections.gatewayops.openai.plugins.module_utils._release import (
     admin,
+    delivery,
     history,
     outside,
     secrets,
@@ -36,9 +36,6 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._release.plan im
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.site import Site, with_user
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.view import View
-
-#: Seconds that a process has to read a secret file again; it takes a few hundredths.
-_SECRET_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -131,15 +128,7 @@ def _deliver(site: Site, view: View, plan: Plan, request: Request) -> None:
     """Bring the secrets, those of the release that serves staying, and see that what runs takes them."""
     if not request.secrets or not plan.secrets_changed:
         return
-    before = {each.name: (site.live.counters(each.name), site.manager.mark(each.name)) for each in view.running}
-    site.ops.before("secrets", site.host.secrets_dir)
-    changed = secrets.deliver(site.host.secrets_dir, request.secrets, site.private_owner, keep_others=True, check=False)
-    documents = secrets.delivered(site.host.secrets_dir)
-    expected = admin.secret_expectation({name: documents[name] for name in changed if name in documents})
-    for name, (counters, mark) in before.items():
-        why = site.live.wait_read(name, expected, counters, _SECRET_SECONDS)
-        if why:
-            raise switch.refusal(site, name, mark, why, "Envoy refuses a secret, those that were there are put back")
+    delivery.deliver(site, view.running, request.secrets, keep_others=True)
 
 
 def _switch(site: Site, view: View, plan: Plan, request: Request) -> Done:
@@ -179,14 +168,8 @@ def _undo(site: Site, view: View, plan: Plan, kept: Mapping[str, Mapping[str, An
             known = [*view.releases.values(), plan.target.manifest]
             removes = store.outside_leftovers(site.layout, known, former)
             outside.put(site.layout, site.ops, site.manager, files, writes, removes, site.system_owner)
-    if kept is None:
-        return
-    with suppress(OSError, ReleaseError):
-        where = site.host.secrets_dir
-        site.ops.before("secrets", where)
-        documents = {name: json.dumps(document) for name, document in kept.items()}
-        secrets.deliver(where, documents, site.private_owner, keep_others=False, check=False)
-        secrets.prune(where, kept, check=False)
+    if kept is not None:
+        delivery.put_back(site, kept)
 
 
 def _settle(site: Site, view: View, plan: Plan, request: Request, keeper: str) -> None:

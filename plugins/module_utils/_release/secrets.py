@@ -108,7 +108,7 @@ def deliver(
     directory's own mode or owner was wrong. With ``check`` nothing is written. ``allow_disk`` skips the check that the
     directory is in memory. Raises ReleaseError, whose text names files and never holds content.
     """
-    documents = {name: _parse(name, files[name]) for name in sorted(files)}
+    documents = parsed(files)
     if not allow_disk:
         require_tmpfs(directory)
     if not _exists(Path(directory)):
@@ -167,14 +167,40 @@ def filesystem_type(mountinfo: str, device: int) -> str:
 
 def merge_credentials(now: Document | None, new: Document) -> Document:
     """``new`` plus the credentials of ``now`` whose keys it does not have (pure)."""
-    wanted = _credentials(new)
+    wanted = credentials(new)
     if now is None or wanted is None:
         return new
     keys = {credential["key"] for credential in wanted}
-    kept = [credential for credential in _credentials(now) or () if credential["key"] not in keys]
+    kept = [credential for credential in credentials(now) or () if credential["key"] not in keys]
     merged: Document = json.loads(json.dumps(new))
     merged["resources"][0]["typed_config"]["credentials"] = list(wanted) + kept
     return merged
+
+
+def parsed(files: Mapping[str, str]) -> dict[str, Document]:
+    """The documents that `files` (name -> JSON text) are, without ``version_info`` (pure). Raises ReleaseError."""
+    return {name: _parse(name, files[name]) for name in sorted(files)}
+
+
+def credentials(document: Document) -> list[dict[str, Any]] | None:
+    """The credentials of Envoy's api_key_auth filter (extensions.filters.http.api_key_auth.v3.ApiKeyAuth)."""
+    resources = document["resources"]
+    if len(resources) != 1 or not isinstance(resources[0], dict):
+        return None
+    config = resources[0].get("typed_config")
+    found = config.get("credentials") if isinstance(config, dict) else None
+    return found if isinstance(found, list) and all(map(_is_credential, found)) else None
+
+
+def comparable(document: Document) -> Document:
+    """The document with its credentials in one order: what was kept stands elsewhere than what is new."""
+    found = credentials(document)
+    if found is None:
+        return document
+    in_order = sorted(found, key=lambda credential: (credential["key"], str(credential.get("client"))))
+    first = document["resources"][0]
+    config = dict(first["typed_config"], credentials=in_order)
+    return dict(document, resources=[dict(first, typed_config=config)])
 
 
 def _require_memory(device: int, directory: str) -> None:
@@ -191,7 +217,7 @@ def _deliver_one(
 ) -> bool:
     now = _read(folder, name)
     wanted = merge_credentials(now, document) if keep_others and name == CONSUMERS else document
-    if now is not None and _comparable(now) == _comparable(wanted) and _is_private(folder, name, owner):
+    if now is not None and comparable(now) == comparable(wanted) and _is_private(folder, name, owner):
         return False
     if not check:
         with _told("write", f"{directory}/{name}"):
@@ -303,29 +329,8 @@ def _problems(value: Any) -> Iterator[str]:
         yield from _problems(inner)
 
 
-def _credentials(document: Document) -> list[dict[str, Any]] | None:
-    """The credentials of Envoy's api_key_auth filter (extensions.filters.http.api_key_auth.v3.ApiKeyAuth)."""
-    resources = document["resources"]
-    if len(resources) != 1 or not isinstance(resources[0], dict):
-        return None
-    config = resources[0].get("typed_config")
-    found = config.get("credentials") if isinstance(config, dict) else None
-    return found if isinstance(found, list) and all(map(_is_credential, found)) else None
-
-
 def _is_credential(entry: Any) -> bool:
     return isinstance(entry, dict) and isinstance(entry.get("key"), str)
-
-
-def _comparable(document: Document) -> Document:
-    """The document with its credentials in one order: what was kept stands elsewhere than what is new."""
-    credentials = _credentials(document)
-    if credentials is None:
-        return document
-    in_order = sorted(credentials, key=lambda credential: (credential["key"], str(credential.get("client"))))
-    first = document["resources"][0]
-    config = dict(first["typed_config"], credentials=in_order)
-    return dict(document, resources=[dict(first, typed_config=config)])
 
 
 def _exists(path: Path) -> bool:

@@ -1,0 +1,52 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bring secrets to processes that run: see that they take them, and put back what was there when they do not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._errors import ReleaseError
+from ansible_collections.gatewayops.openai.plugins.module_utils._release import admin, secrets, switch
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.secrets import Document
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.service import Instance
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.site import Site
+
+#: Seconds that a process has to read a secret file again; it takes a few hundredths.
+SECONDS = 5.0
+
+
+def deliver(site: Site, running: Iterable[Instance], files: Mapping[str, str], *, keep_others: bool) -> tuple[str, ...]:
+    """Write `files` and wait until each of the instances has read them; the names that changed.
+
+    Raises ReleaseError with Envoy's reason when one refuses them; then they are there, see `put_back`.
+    """
+    where = site.host.secrets_dir
+    before = {each.name: (site.live.counters(each.name), site.manager.mark(each.name)) for each in running}
+    site.ops.before("secrets", where)
+    changed = secrets.deliver(where, files, site.private_owner, keep_others=keep_others, check=False)
+    expected = expectation(where, changed)
+    for name, (counters, mark) in before.items():
+        why = site.live.wait_read(name, expected, counters, SECONDS)
+        if why:
+            raise switch.refusal(site, name, mark, why, "Envoy refuses a secret, those that were there are put back")
+    return changed
+
+
+def expectation(where: str, names: Iterable[str]) -> Mapping[str, str]:
+    """What a process reports that has read those of the files that are there."""
+    documents = secrets.delivered(where)
+    return admin.secret_expectation({name: documents[name] for name in names if name in documents})
+
+
+def put_back(site: Site, kept: Mapping[str, Document]) -> None:
+    """Have the secrets as `secrets.current` found them; as far as it goes, for another error is what is told."""
+    with suppress(OSError, ReleaseError):
+        where = site.host.secrets_dir
+        site.ops.before("secrets", where)
+        documents = {name: json.dumps(document) for name, document in kept.items()}
+        secrets.deliver(where, documents, site.private_owner, keep_others=False, check=False)
+        secrets.prune(where, kept, check=False)

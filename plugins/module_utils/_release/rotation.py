@@ -1,0 +1,104 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whose secrets changed, by name: consumers, providers, listeners. Pure, and nothing here holds or shows a value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secret_names import provider_of
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.secrets import (
+    CONSUMERS,
+    comparable,
+    credentials,
+)
+
+_LISTENER = re.compile(r"listener-(.+)\.json\Z")
+_NOTHING = "nothing changed"
+
+#: Documents as `secrets.current` returns them: by file name, without `version_info`.
+Documents = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Rotated:
+    """Names, each kind sorted; of a consumer its set of keys differs, of the others the content of their file."""
+
+    consumers: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
+    listeners: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, list[str]]:
+        """Plain data for a module's result."""
+        return {
+            "consumers": list(self.consumers),
+            "providers": list(self.providers),
+            "listeners": list(self.listeners),
+        }
+
+
+def rotated(before: Documents, after: Documents) -> Rotated:
+    """Whose secrets are others in `after` than in `before`; files that are not in `after` are left aside (pure)."""
+    changed = {name for name, document in after.items() if _differ(before.get(name), document)}
+    consumers: set[str] = set()
+    if CONSUMERS in changed:
+        old, new = _keys(before.get(CONSUMERS)), _keys(after[CONSUMERS])
+        consumers = {client for client in {*old, *new} if old.get(client) != new.get(client)}
+    return Rotated(
+        tuple(sorted(consumers)),
+        tuple(sorted({name for name in map(provider_of, changed) if name})),
+        tuple(sorted({name for name in map(_listener_of, changed) if name})),
+    )
+
+
+def unnamed(files: Iterable[str], names: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+    """Of `files` that were written, those that no name in `Rotated.as_dict()` explains (pure).
+
+    Such a file had the right content and the wrong mode or owner, or it is none that this collection makes.
+    """
+    providers, listeners = set(names.get("providers", ())), set(names.get("listeners", ()))
+    explained = {CONSUMERS} if list(names.get("consumers", ())) else set()
+    return tuple(
+        name
+        for name in sorted(files)
+        if name not in explained and provider_of(name) not in providers and _listener_of(name) not in listeners
+    )
+
+
+def describe(names: Mapping[str, Iterable[str]], files: Iterable[str]) -> str:
+    """One line for people: `consumers: search; providers: openai`, or `nothing changed` (pure)."""
+    kinds = ((kind, list(names.get(kind, ()))) for kind in ("consumers", "providers", "listeners"))
+    parts = [f"{kind}: {', '.join(each)}" for kind, each in kinds if each]
+    others = unnamed(files, names)
+    return "; ".join([*parts, *([f"files: {', '.join(others)}"] if others else [])]) or _NOTHING
+
+
+def lines(names: Mapping[str, Iterable[str]], files: Iterable[str]) -> tuple[str, ...]:
+    """The lines that a diff shows, with names only (pure)."""
+    return (
+        *(f"  ~ key of consumer {name} (not shown)" for name in names.get("consumers", ())),
+        *(f"  ~ key of provider {name} (not shown)" for name in names.get("providers", ())),
+        *(f"  ~ certificate of listener {name} (not shown)" for name in names.get("listeners", ())),
+        *(f"  ~ secret file {name} (not shown)" for name in unnamed(files, names)),
+    )
+
+
+def _differ(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> bool:
+    return before is None or comparable(dict(before)) != comparable(dict(after))
+
+
+def _keys(document: Mapping[str, Any] | None) -> dict[str, frozenset[str]]:
+    """The keys of each client."""
+    found: dict[str, set[str]] = {}
+    for credential in (credentials(dict(document)) if document is not None else None) or ():
+        found.setdefault(str(credential.get("client", "")), set()).add(credential["key"])
+    return {client: frozenset(keys) for client, keys in found.items()}
+
+
+def _listener_of(name: str) -> str | None:
+    match = _LISTENER.match(name)
+    return match.group(1) if match else None
