@@ -39,21 +39,23 @@ class ActionModule(GatewayAction):
         if options["state"] == "absent":
             return self.call("gateway_release", {"state": "absent", "host": host_to_options(host)})
         compiled = compile_gateway(self.raw_spec, host)
-        arguments = self._arguments(compiled, host)
+        secrets = compiled.resolve(self.session())
+        arguments = self._arguments(compiled, host, secrets.files)
         answer = self.call("gateway_release", arguments)
         changes: Sequence[ResourceChange] = ()
         if "resources" in answer:
             changes = diff_resources(answer["resources"], compiled.resources)
         if answer.get("needs_bundle"):
             answer = self.call("gateway_release", {**arguments, "bundle": encode_files(compiled.bundle.files)})
-        return self._result(answer, compiled, changes)
+        warnings = (*answer.get("warnings", ()), *secrets.warnings, *map(str, compiled.findings))
+        return {**self._result(answer, compiled, changes), "warnings": list(warnings)}
 
-    def _arguments(self, compiled: Compiled, host: Host) -> dict[str, Any]:
+    def _arguments(self, compiled: Compiled, host: Host, secrets: dict[str, str]) -> dict[str, Any]:
         return {
             "state": "active",
             "host": host_to_options(host),
             "digest": compiled.bundle.digest,
-            "secrets": compiled.resolve(self.session()),
+            "secrets": secrets,
             "keep": compiled.spec.release_keep,
             "meta": {
                 "spec_digest": compiled.spec_digest,
@@ -64,14 +66,13 @@ class ActionModule(GatewayAction):
         }
 
     def _result(self, answer: dict[str, Any], compiled: Compiled, changes: Sequence[ResourceChange]) -> dict[str, Any]:
-        warnings = [*answer.get("warnings", ()), *(str(finding) for finding in compiled.findings)]
         if answer.get("failed"):
-            return {**answer, "warnings": warnings}
+            return answer
         news = {name: value for name, value in answer.items() if name not in ("needs_bundle", "resources")}
         result = {**news, "changes": [change.as_dict() for change in changes], "plan": summarize(changes)}
         if self._task.diff and answer.get("changed"):
             result["diff"] = {"prepared": _secrets(answer) + render_diff(changes)}
-        return {**result, "warnings": warnings}
+        return result
 
 
 def _secrets(answer: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
 
@@ -39,20 +39,25 @@ class ActionModule(GatewayAction):
     def act(self) -> dict[str, Any]:
         options = self.options()
         spec, _findings = parse_and_check(self.raw_spec)
-        consumer, expected = _asker(spec, options)
+        key, expected = self._asker(_askers(spec, options))
         endpoint = self._endpoint(_listener(spec), options)
-        key = self._key(consumer)
         if options["from"] == "host":
             return self.call("gateway_probe", {**asdict(endpoint), **asdict(expected), "key": key})
         return report(run_checks(endpoint, key, expected), endpoint.url)
 
-    def _key(self, consumer: Consumer) -> str:
-        source = consumer.api_keys[0]
-        if isinstance(source, Literal):
-            return source.value
-        if isinstance(source, Reference):
-            return self.session().resolve([source])[source]
-        raise VerifyError(f"gateway_consumers.{consumer.name}: its key cannot be read from here")
+    def _asker(self, askers: Sequence[tuple[Consumer, Expectation]]) -> tuple[str, Expectation]:
+        """The first of them that has a valid key, which is returned, and what it should see."""
+        session = self.session()
+        for consumer, expected in askers:
+            for source in consumer.api_keys:
+                if isinstance(source, Literal):
+                    return source.value, expected
+                if isinstance(source, Reference):
+                    key = session.resolve([source], may_end=[source])[source]
+                    if key:
+                        return key, expected
+        names = ", ".join(consumer.name for consumer, _expected in askers)
+        raise VerifyError(f"gateway_consumers: there is no key to ask with, for those of {names} have all ended")
 
     def _endpoint(self, listener: Listener, options: Mapping[str, Any]) -> Endpoint:
         url, address = options["url"], None
@@ -92,21 +97,22 @@ def _listener(spec: Spec) -> Listener:
     return next(open_ones, spec.listeners[0])
 
 
-def _asker(spec: Spec, options: Mapping[str, Any]) -> tuple[Consumer, Expectation]:
-    """The consumer to ask as and what it should see: the one that is named, or the first that leaves out the least."""
+def _askers(spec: Spec, options: Mapping[str, Any]) -> Sequence[tuple[Consumer, Expectation]]:
+    """Whom to ask as and what they should see: the one that is named, or all, first who leaves out the least."""
     name = options["consumer"]
     if name is None:
-        # Consumers with the same models see the same, so that one of them does.
-        distinct: dict[tuple[str, ...], Consumer] = {}
-        for consumer in spec.consumers:
-            distinct.setdefault(consumer.models, consumer)
-        askers = [(consumer, _expectation(spec, consumer, options)) for consumer in distinct.values()]
-        if not askers:
+        if not spec.consumers:
             raise VerifyError("gateway_consumers is empty: there is no key to ask with")
-        return max(askers, key=lambda asker: asker[1].asked)
+        # Consumers with the same models see the same.
+        expected: dict[tuple[str, ...], Expectation] = {}
+        for consumer in spec.consumers:
+            if consumer.models not in expected:
+                expected[consumer.models] = _expectation(spec, consumer, options)
+        askers = [(consumer, expected[consumer.models]) for consumer in spec.consumers]
+        return sorted(askers, key=lambda asker: -asker[1].asked)
     for consumer in spec.consumers:
         if consumer.name == name:
-            return consumer, _expectation(spec, consumer, options)
+            return [(consumer, _expectation(spec, consumer, options))]
     names = ", ".join(consumer.name for consumer in spec.consumers)
     raise VerifyError(f"gateway_verify_consumer: there is no consumer {name!r} (there are: {names or 'none'})")
 

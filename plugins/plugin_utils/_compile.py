@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._bundle import Bundle, build_bundle
 from ansible_collections.gatewayops.openai.plugins.module_utils._canonical import canonical_json, digest
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import consumers_without_key
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import (
     Finding,
     GatewayError,
@@ -35,6 +36,14 @@ class RefusedSpecError(GatewayError):
 
 
 @dataclass(frozen=True)
+class Resolved:
+    """The secret files by name, with their values in them, and what is worth a warning."""
+
+    files: dict[str, str] = field(repr=False)
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Compiled:
     """A spec that may be applied. `findings` are those that only warn."""
 
@@ -53,15 +62,23 @@ class Compiled:
         """What identifies the spec, whatever it is compiled to."""
         return digest(canonical_json(self.resources))
 
-    def resolve(self, session: SecretSession) -> dict[str, str]:
-        """The secret files by name, with their values in them. Raises SecretError."""
+    def resolve(self, session: SecretSession) -> Resolved:
+        """The secret files with their values. A key of a consumer that has ended is left out. Raises SecretError."""
         sources = dict.fromkeys(source for file in self.bundle.secrets for source in file.references)
+        needed = {source for file in self.bundle.secrets if not file.may_end for source in file.references}
         values: dict[Any, str] = {source: source.value for source in sources if isinstance(source, Literal)}
+        references = [source for source in sources if isinstance(source, Reference)]
         try:
-            values.update(session.resolve(source for source in sources if isinstance(source, Reference)))
+            values.update(session.resolve(references, may_end={each for each in references if each not in needed}))
         except SecretError as error:
             raise SecretError(_with_head("secrets cannot be had; nothing was changed", str(error))) from None
-        return {file.name: file.render(values) for file in self.bundle.secrets}
+        return Resolved(
+            {file.name: file.render(values) for file in self.bundle.secrets},
+            tuple(
+                f"gateway_consumers.{name}: every key of it has ended, so its requests are refused"
+                for name in consumers_without_key(self.spec, values)
+            ),
+        )
 
 
 def parse_and_check(raw: Mapping[str, Any]) -> tuple[Spec, tuple[Finding, ...]]:

@@ -29,16 +29,21 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references
 
 CONSUMERS_FILE = "consumers.json"
 
+#: What each source stands for; '' for a key that has ended.
 Values = Mapping[Source, str]
 
 
 @dataclass(frozen=True)
 class SecretFile:
-    """A file with secrets, before they are known. ``references`` is what :meth:`render` needs values of."""
+    """A file with secrets, before they are known. ``references`` is what :meth:`render` needs values of.
+
+    ``may_end`` tells that a key of it that has ended is left out, where others have to have a value.
+    """
 
     name: str
     references: tuple[Source, ...]
     content: Callable[[Values], xds.Config] = field(repr=False, compare=False)
+    may_end: bool = False
 
     def render(self, values: Values) -> str:
         """Return the file as JSON text.
@@ -82,6 +87,15 @@ def compile_secrets(spec: Spec) -> tuple[SecretFile, ...]:
     return tuple(sorted(files, key=lambda file: file.name))
 
 
+def consumers_without_key(spec: Spec, values: Values) -> tuple[str, ...]:
+    """Return the names of the consumers whose keys have all ended, so that no request of theirs is let in."""
+    return tuple(
+        consumer.name
+        for consumer in spec.consumers
+        if consumer.api_keys and all(_has_ended(source, values) for source in consumer.api_keys)
+    )
+
+
 def tls_certificate(name: str, certificate: xds.Config, private_key: xds.Config, **extra: xds.Config) -> xds.Config:
     """Return the SDS resource of a listener's certificate."""
     return xds.typed(
@@ -112,6 +126,8 @@ def _consumers(consumers: tuple[Consumer, ...]) -> SecretFile:
         owners: dict[str, tuple[str, Source]] = {}
         for consumer in consumers:
             for source in consumer.api_keys:
+                if _has_ended(source, values):
+                    continue
                 key = _key(source, values)
                 owner, where = owners.setdefault(key, (consumer.name, source))
                 if owner != consumer.name:
@@ -123,7 +139,7 @@ def _consumers(consumers: tuple[Consumer, ...]) -> SecretFile:
         return {**named, **consumer_keys([{"key": key, "client": owner} for key, (owner, _where) in owners.items()])}
 
     sources = [source for consumer in consumers for source in consumer.api_keys]
-    return SecretFile(CONSUMERS_FILE, _references(sources), content)
+    return SecretFile(CONSUMERS_FILE, _references(sources), content, may_end=True)
 
 
 def _provider(file: str, source: Source) -> SecretFile:
@@ -145,6 +161,10 @@ def _listener(name: str, tls: Tls) -> SecretFile:
         return tls_certificate(file.removesuffix(".json"), certificate, private_key)
 
     return SecretFile(file, _references([tls.certificate, tls.private_key]), content)
+
+
+def _has_ended(source: Source, values: Values) -> bool:
+    return isinstance(source, Reference) and values.get(source) == ""
 
 
 def _value(source: Source, values: Values) -> str:

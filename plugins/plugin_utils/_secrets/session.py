@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets import backend_env, backend_file
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.backend_vault import Secret, VaultBackend
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.cache import RunCache
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.fields import EndedError
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import SecretOptions
 
 #: Answers each reference with its value or with an error that names reference and store; raises SecretError, which
@@ -30,8 +31,10 @@ class SecretSession:
         self._options = options
         self._cache = cache
 
-    def resolve(self, references: Iterable[Reference]) -> Mapping[Reference, str]:
-        """The value of every reference, each secret read once.
+    def resolve(
+        self, references: Iterable[Reference], *, may_end: Container[Reference] = frozenset()
+    ) -> Mapping[Reference, str]:
+        """The value of every reference, each secret read once; '' for a key that has ended and is in `may_end`.
 
         Raises one SecretError for all that cannot be had: a line for each, with its reference and store, never a value.
         """
@@ -47,7 +50,9 @@ class SecretSession:
                 problems.append(f"{_list(wanted)}: {error}")
                 continue
             for reference, answer in answers.items():
-                if isinstance(answer, SecretError):
+                if isinstance(answer, EndedError) and reference in may_end:
+                    values[reference] = ""
+                elif isinstance(answer, SecretError):
                     problems.append(str(answer))
                 elif not answer:
                     problems.append(f"{reference.text}: is empty")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,6 +100,36 @@ def test_policies_that_warn_become_warnings(run: Run, spec: dict[str, Any]) -> N
     result = run(ActionModule, variables=spec, host=Host({"changed": False, "warnings": ["from the host"]}))
     assert result["warnings"][0] == "from the host"
     assert result["warnings"][1].startswith("gateway_consumers.search: may send any number of requests")
+
+
+def test_a_key_that_has_ended_is_not_delivered_and_a_consumer_without_one_is_told(
+    run: Run, spec: dict[str, Any], tmp_path: Path
+) -> None:
+    keys = {"current": "sk-now", "previous": "sk-before", "previous_expires_at": "2026-01-01T00:00:00Z"}
+    file = tmp_path / "keys.json"
+    sources = [f"file://{file}#current", f"file://{file}#previous"]
+    spec["gateway_consumers"]["search"]["api_keys"] = sources
+
+    def delivered() -> tuple[str, list[str]]:
+        host = Host({"changed": False})
+        result = run(ActionModule, variables=spec, host=host)
+        return host.calls[0][1]["secrets"]["consumers.json"], result["warnings"]
+
+    file.write_text(json.dumps(keys))
+    content, warnings = delivered()
+    assert "sk-now" in content
+    assert "sk-before" not in content
+    assert warnings == []
+
+    file.write_text(json.dumps({**keys, "current": ""}))
+    content, warnings = delivered()
+    assert json.loads(content)["resources"][0]["typed_config"]["credentials"] == []
+    assert warnings == ["gateway_consumers.search: every key of it has ended, so its requests are refused"]
+
+    spec["gateway_providers"]["openai"]["api_key"] = sources[1]
+    text = failed(run, ActionModule, variables=spec)
+    assert f"{sources[1]}: ended at 2026-01-01T00:00:00Z" in text
+    assert f"{sources[0]}" not in text
 
 
 def test_everything_that_is_wrong_is_said_at_once_before_the_host_is_asked(run: Run, spec: dict[str, Any]) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,6 +78,26 @@ def test_the_consumer_that_leaves_out_the_least_is_asked_as(run: Run, spec: dict
     run(ActionModule, variables=spec, transport="local")
     assert asked.key == "sk-provider-canary"
     assert (asked.expected.asked, asked.expected.forbidden_model) == (3, "gpt-5-mini")
+
+
+def test_a_key_that_has_ended_is_not_asked_with(run: Run, spec: dict[str, Any], asked: Asked, tmp_path: Path) -> None:
+    keys = {"current": "", "previous": "sk-old", "previous_expires_at": "2999-01-01T00:00:00Z"}
+    file = tmp_path / "keys.json"
+    sources = [f"file://{file}#current", f"file://{file}#previous"]
+    spec["gateway_consumers"]["aa"] = {"api_keys": sources, "models": ["*"]}
+
+    file.write_text(json.dumps(keys))
+    run(ActionModule, variables=spec, transport="local")
+    assert asked.key == "sk-old"
+
+    file.write_text(json.dumps({**keys, "previous": ""}))
+    run(ActionModule, variables=spec, transport="local")
+    assert asked.key == "sk-consumer-canary", "another consumer with the same models"
+
+    spec["gateway_verify_consumer"] = "aa"
+    assert failed(run, ActionModule, variables=spec, transport="local") == (
+        "gateway_consumers: there is no key to ask with, for those of aa have all ended"
+    )
 
 
 def test_models_can_be_named(run: Run, spec: dict[str, Any], asked: Asked) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from spec_examples import every_key
 
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import SecretFile, compile_secrets
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import (
+    SecretFile,
+    compile_secrets,
+    consumers_without_key,
+)
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Source, source_text
@@ -83,8 +87,41 @@ class TestConsumers:
         assert "sk-literal" not in repr(file)
 
 
+class TestEndedKeys:
+    TWO: ClassVar[dict[str, Any]] = {
+        "a": {"api_keys": ["env://A", "env://B"], "models": ["*"]},
+        "b": {"api_keys": ["env://C"], "models": ["*"]},
+    }
+
+    def outcome(self, **keys: str) -> tuple[list[dict[str, str]], tuple[str, ...]]:
+        """The credentials, and the consumers that have none."""
+        spec = parse_spec({**every_key(), "gateway_consumers": self.TWO})
+        file = next(file for file in compile_secrets(spec) if file.may_end)
+        values: dict[Source, str] = {source: keys[source_text(source)[-1]] for source in file.references}
+        (resource,) = json.loads(file.render(values))["resources"]
+        return resource["typed_config"]["credentials"], consumers_without_key(spec, values)
+
+    def test_the_others_of_the_consumer_go_on(self) -> None:
+        assert self.outcome(A="1", B="", C="3") == (
+            [{"key": "1", "client": "a"}, {"key": "3", "client": "b"}],
+            (),
+        )
+
+    def test_a_consumer_without_any(self) -> None:
+        assert self.outcome(A="", B="2", C="") == ([{"key": "2", "client": "a"}], ("b",))
+        assert self.outcome(A="", B="", C="") == ([], ("a", "b"))
+
+    def test_only_keys_of_consumers_may_end(self) -> None:
+        assert [name for name, file in secrets().items() if file.may_end] == ["consumers.json"]
+        with pytest.raises(SecretError, match="is not a key"):
+            rendered(secrets()[OPENAI], " ")
+        file = secrets()[OPENAI]
+        with pytest.raises(SecretError, match="is not a key"):
+            file.render(dict.fromkeys(file.references, ""))
+
+
 class TestKeys:
-    @pytest.mark.parametrize("value", ["", " ", "a b", "a\nb", "a\tb", "é", "a\0"])
+    @pytest.mark.parametrize("value", [" ", "a b", "a\nb", "a\tb", "é", "a\0"])
     def test_what_is_no_key(self, value: str) -> None:
         for name in ("consumers.json", OPENAI):
             file = secrets()[name]

@@ -131,6 +131,33 @@ def test_an_empty_value_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ]
 
 
+def test_an_ended_key_is_an_error_or_nothing_where_that_is_allowed(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    ended = {
+        "old": CANARY,
+        "old_expires_at": "2026-01-01T00:00:00Z",
+        "gone": "",
+        "bad": CANARY,
+        "bad_expires_at": "soon",
+    }
+    path.write_text(json.dumps(ended))
+    old, gone, bad, none = (reference(f"file://{path}#{name}") for name in ("old", "gone", "bad", "none"))
+    remedy = "write a new key there, or refer to a field with one that is valid"
+    assert refusal(old.text, gone.text).splitlines() == [
+        f"{old.text}: ended at 2026-01-01T00:00:00Z (old_expires_at): {remedy}",
+        f"{gone.text}: is empty, which stands for a key that has ended: {remedy}",
+    ]
+    session = SecretSession(SecretOptions())
+    assert session.resolve([old, gone], may_end=[old, gone]) == {old: "", gone: ""}
+    with pytest.raises(SecretError, match=r"^file://\S+#gone: is empty"):
+        session.resolve([old, gone], may_end=[old])
+    with pytest.raises(SecretError, match="no field 'none'"):
+        session.resolve([none], may_end=[none])
+    with pytest.raises(SecretError, match="'bad_expires_at' is not a time") as caught:
+        session.resolve([bad], may_end=[bad])
+    assert "soon" not in str(caught.value)
+
+
 def test_all_failures_are_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GATEWAY_TEST_KEY", raising=False)
     (tmp_path / "key").write_text(CANARY)

@@ -1,0 +1,27 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Points in time as secrets write them: RFC 3339 text, such as ``2026-03-01T12:00:00Z``."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+_FORM = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)\Z", re.ASCII)
+
+
+def parse_time(text: str) -> datetime:
+    """The time that a text says, in UTC. Raises ValueError, also for a leap second, which Python does not know."""
+    if not _FORM.match(text):
+        raise ValueError("not a time of RFC 3339")
+    try:
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except OverflowError:
+        raise ValueError("out of range") from None
+
+
+def time_text(time: datetime) -> str:
+    """A time in UTC, to the second, which is as exact as anything here needs to be."""
+    return time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
