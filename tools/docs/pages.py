@@ -15,7 +15,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds impo
     Record,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import SIZES, Size, Timeouts
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import ENV_FORM, FILE_FORM, VAULT_FORM
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import FORMS
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.resources import render_value
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table import (
     SHARED,
@@ -39,9 +39,7 @@ def spec_page(root: Path) -> str:
         "variables": _table(("Variable", "What", "Default"), _variables()),
         "keys": "\n\n".join(section for field in variables() for section in _section(field)),
         "quantities": _table(("Of", "Units", "From", "To", "Example"), _quantities()),
-        "vault form": VAULT_FORM,
-        "env form": ENV_FORM,
-        "file form": FILE_FORM,
+        **{f"{scheme} form": form.replace("|", "\\|") for scheme, form in FORMS.items()},
         "policies": _table(("Policy", "Default", "It is broken when"), _policies()),
         "later": "\n".join(f"- `{path}`" for path in _later()),
         "host": _table(("Variable", "Type", "Default", "What"), _options(host_options(), defaults)),

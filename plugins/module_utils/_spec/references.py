@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Union
 
-VAULT_FORM = "vault://MOUNT/PATH#FIELD[?version=N]"
-ENV_FORM = "env://NAME"
-FILE_FORM = "file:///PATH[#JSON_KEY]"
-
-SCHEMES = ("vault", "env", "file")
-UNSUPPORTED_SCHEMES = ("aws-sm",)
+#: How a reference of each scheme is written.
+FORMS = {
+    "vault": "vault://MOUNT/PATH#FIELD[?version=N]",
+    "aws-sm": "aws-sm://NAME[#JSON_KEY][?stage=STAGE|?version_id=ID]",
+    "env": "env://NAME",
+    "file": "file:///PATH[#JSON_KEY]",
+    "lookup": "lookup://PLUGIN/TERM[#JSON_KEY]",
+}
 
 # Regular expressions of both Python and ECMAScript: the parser and the JSON schema use the same ones.
 _WORD = r"[^\s\x00-\x1f\x7f#?]+"
@@ -30,9 +31,19 @@ _PATH = r"(?:/(?!\.{1,2}(?:[/#]|$))[^/#\x00-\x1f\x7f]+)+"
 _VAULT = rf"vault://({_SEGMENT}(?:/{_SEGMENT})+)#({_WORD})(?:\?version=([1-9][0-9]{{0,8}}))?"
 _ENV = r"env://([A-Za-z_][A-Za-z0-9_]*)"
 _FILE = rf"file://({_PATH})(?:#({_WORD}))?"
+# The characters that AWS allows in a name; an ARN has the region and the account before it.
+_AWS_ARN = r"arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:"
+_AWS = (
+    rf"aws-sm://((?:{_AWS_ARN})?[A-Za-z0-9/_+=.@-]{{1,519}})(?:#({_WORD}))?"
+    r"(?:\?(stage=[A-Za-z0-9/_+.:@-]{1,256}|version_id=[A-Za-z0-9/_+.:@-]{32,64}))?"
+)
+_IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
+_LOOKUP = rf"lookup://({_IDENTIFIER}(?:\.{_IDENTIFIER})*/[^#\x00-\x1f\x7f]+)(?:#({_WORD}))?"
+_PATTERNS = {"vault": _VAULT, "aws-sm": _AWS, "env": _ENV, "file": _FILE, "lookup": _LOOKUP}
+_REFERENCE = "|".join(_PATTERNS.values())
 _PEM = "-----BEGIN "
-KEY_PATTERN = rf"^(?:{_VAULT}|{_ENV}|{_FILE}|(?![A-Za-z][A-Za-z0-9+.-]*://)[!-~]+)$"
-CERTIFICATE_PATTERN = rf"^(?:(?:{_VAULT}|{_ENV}|{_FILE}|{_PATH})$|{_PEM})"
+KEY_PATTERN = rf"^(?:{_REFERENCE}|(?![A-Za-z][A-Za-z0-9+.-]*://)[!-~]+)$"
+CERTIFICATE_PATTERN = rf"^(?:(?:{_REFERENCE}|{_PATH})$|{_PEM})"
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -45,14 +56,16 @@ class SourceError(ValueError):
 class Reference:
     """A secret in a store that the controller reads.
 
-    ``location`` is ``MOUNT/PATH`` for ``vault``, the variable's name for ``env`` and the absolute path for ``file``.
-    ``field`` is the field of a ``vault`` secret (always there) or the top-level JSON key of a ``file`` (optional).
+    ``location`` is ``MOUNT/PATH`` for ``vault``, the name or ARN for ``aws-sm``, the variable's name for ``env``, the
+    absolute path for ``file`` and ``PLUGIN/TERM`` for ``lookup``. ``field`` is the field of a ``vault`` secret (always
+    there) or a top-level JSON key (optional). ``version`` is a number for ``vault`` and ``stage=STAGE`` or
+    ``version_id=ID`` for ``aws-sm``; without it, the newest is meant.
     """
 
     scheme: str
     location: str
     field: str | None = None
-    version: int | None = None
+    version: int | str | None = None
 
     @property
     def text(self) -> str:
@@ -61,7 +74,7 @@ class Reference:
         if self.field is not None:
             text += "#" + self.field
         if self.version is not None:
-            text += f"?version={self.version}"
+            text += f"?version={self.version}" if isinstance(self.version, int) else f"?{self.version}"
         return text
 
 
@@ -98,9 +111,7 @@ def parse_source(text: str, *, allow_path: bool) -> Source:
     if text.startswith(_PEM):
         return Literal(text)
     if not text.startswith("/"):
-        raise SourceError(
-            f"must be a reference ({VAULT_FORM}, {ENV_FORM} or {FILE_FORM}), an absolute path on the host, or PEM text"
-        )
+        raise SourceError(f"must be a reference such as {FORMS['vault']}, an absolute path on the host, or PEM text")
     if not _matches(_PATH, text):
         raise SourceError("a path must be absolute, printable and without '#', '.', '..' and '//'")
     return HostPath(text)
@@ -116,25 +127,15 @@ def source_text(source: Source) -> str:
 
 
 def _reference(scheme: str, text: str) -> Reference:
-    if scheme == "vault":
-        location, field_name, version = _parts(_VAULT, text, f"a vault reference is written {VAULT_FORM}")
-        return Reference(scheme, location, field_name, int(version) if version else None)
-    if scheme == "env":
-        return Reference(scheme, *_parts(_ENV, text, f"an env reference is written {ENV_FORM}"))
-    if scheme == "file":
-        return Reference(scheme, *_parts(_FILE, text, f"a file reference is written {FILE_FORM}"))
-    if scheme in UNSUPPORTED_SCHEMES:
-        raise SourceError(f"{scheme}:// is not supported yet")
-    message = "unknown kind of reference; known: " + ", ".join(known + "://" for known in SCHEMES)
-    close = difflib.get_close_matches(scheme.lower(), SCHEMES, n=1)
-    raise SourceError(message + (f"; did you mean '{close[0]}://'?" if close else ""))
-
-
-def _parts(pattern: str, text: str, problem: str) -> Sequence[Any]:
-    match = _matches(pattern, text)
+    if scheme not in FORMS:
+        message = "unknown kind of reference; known: " + ", ".join(known + "://" for known in FORMS)
+        close = difflib.get_close_matches(scheme.lower(), FORMS, n=1)
+        raise SourceError(message + (f"; did you mean '{close[0]}://'?" if close else ""))
+    match = _matches(_PATTERNS[scheme], text)
     if match is None:
-        raise SourceError(problem)
-    return match.groups()
+        raise SourceError(f"{scheme}:// references are written {FORMS[scheme]}")
+    location, field_name, version = (*match.groups(), None, None)[:3]
+    return Reference(scheme, location, field_name, int(version) if scheme == "vault" and version else version)
 
 
 def _matches(pattern: str, text: str) -> re.Match[str] | None:

@@ -67,8 +67,9 @@ SEARCH = (CONSUMERS, "search-team")
         ),
         (
             (PROVIDERS, "openai", "api_key"),
-            "aws-sm://prod/openai#key",
-            "gateway_providers.openai.api_key: aws-sm:// is not supported yet",
+            "aws-sm://prod openai#key",
+            "gateway_providers.openai.api_key: aws-sm:// references are written "
+            "aws-sm://NAME[#JSON_KEY][?stage=STAGE|?version_id=ID]",
         ),
         # Wrong types.
         ((LISTENERS,), [], "gateway_listeners: must be a dictionary of names, not a list"),

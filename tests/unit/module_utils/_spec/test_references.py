@@ -14,6 +14,8 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references
     source_text,
 )
 
+ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/openai-AbCdEf"
+UUID = "3f9c2f0e-0000-4000-8000-00000000000a"
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 
 
@@ -23,9 +25,19 @@ PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
         ("vault://kv/providers/openai#api_key", Reference("vault", "kv/providers/openai", "api_key")),
         ("vault://kv/a#b?version=12", Reference("vault", "kv/a", "b", 12)),
         ("vault://team/kv/deep/path#with-dash.and.dot", Reference("vault", "team/kv/deep/path", "with-dash.and.dot")),
+        ("aws-sm://prod/openai", Reference("aws-sm", "prod/openai")),
+        ("aws-sm://prod/a_b+c=d.e@f-g#api_key", Reference("aws-sm", "prod/a_b+c=d.e@f-g", "api_key")),
+        ("aws-sm://openai#key?stage=AWSPREVIOUS", Reference("aws-sm", "openai", "key", "stage=AWSPREVIOUS")),
+        (f"aws-sm://openai?version_id={UUID}", Reference("aws-sm", "openai", None, f"version_id={UUID}")),
+        (f"aws-sm://{ARN}#key?stage=a", Reference("aws-sm", ARN, "key", "stage=a")),
         ("env://OPENAI_API_KEY", Reference("env", "OPENAI_API_KEY")),
         ("file:///run/keys/openai", Reference("file", "/run/keys/openai")),
         ("file:///run/keys/all keys.json#openai", Reference("file", "/run/keys/all keys.json", "openai")),
+        (
+            "lookup://community.general.onepassword/OpenAI key?#api_key",
+            Reference("lookup", "community.general.onepassword/OpenAI key?", "api_key"),
+        ),
+        ("lookup://own/https://a/b", Reference("lookup", "own/https://a/b")),
         ("sk-0123/with+every=kind", Literal("sk-0123/with+every=kind")),
         ("/not/a/path/here", Literal("/not/a/path/here")),
     ],
@@ -46,15 +58,16 @@ def test_sources_of_certificates(text: str, expected: Source) -> None:
     assert parse_source(text, allow_path=True) == expected
 
 
-VAULT = "a vault reference is written vault://MOUNT/PATH#FIELD[?version=N]"
-ENV = "an env reference is written env://NAME"
-FILE = "a file reference is written file:///PATH[#JSON_KEY]"
+VAULT = "vault:// references are written vault://MOUNT/PATH#FIELD[?version=N]"
+AWS = "aws-sm:// references are written aws-sm://NAME[#JSON_KEY][?stage=STAGE|?version_id=ID]"
+ENV = "env:// references are written env://NAME"
+FILE = "file:// references are written file:///PATH[#JSON_KEY]"
+LOOKUP = "lookup:// references are written lookup://PLUGIN/TERM[#JSON_KEY]"
 PATH = "a path must be absolute, printable and without '#', '.', '..' and '//'"
 LITERAL = "a literal key must be printable ASCII without spaces or line breaks"
-KNOWN = "unknown kind of reference; known: vault://, env://, file://"
+KNOWN = "unknown kind of reference; known: vault://, aws-sm://, env://, file://, lookup://"
 CERTIFICATE = (
-    "must be a reference (vault://MOUNT/PATH#FIELD[?version=N], env://NAME or file:///PATH[#JSON_KEY]), "
-    "an absolute path on the host, or PEM text"
+    "must be a reference such as vault://MOUNT/PATH#FIELD[?version=N], an absolute path on the host, or PEM text"
 )
 
 
@@ -85,7 +98,26 @@ CERTIFICATE = (
         ("file:///run/../key", FILE),
         ("file:///", FILE),
         ("file:///run/key/..", FILE),
-        ("aws-sm://prod/azure#key", "aws-sm:// is not supported yet"),
+        ("aws-sm://", AWS),
+        ("aws-sm://a b", AWS),
+        ("aws-sm://a#", AWS),
+        ("aws-sm://a#b#c", AWS),
+        ("aws-sm://a:b", AWS),
+        (f"aws-sm://{ARN.replace('123456789012', '123')}", AWS),
+        ("aws-sm://" + "a" * 520, AWS),
+        ("aws-sm://a?stage=", AWS),
+        ("aws-sm://a?stage=b?stage=c", AWS),
+        ("aws-sm://a?version_id=short", AWS),
+        (f"aws-sm://a?stage=b&version_id={UUID}", AWS),
+        ("aws-sm://a?version=1", AWS),
+        ("lookup://own", LOOKUP),
+        ("lookup://own/", LOOKUP),
+        ("lookup:///term", LOOKUP),
+        ("lookup://a..b/term", LOOKUP),
+        ("lookup://9/term", LOOKUP),
+        ("lookup://own/term#", LOOKUP),
+        ("lookup://own/term\n", LOOKUP),
+        ("aws-ms://a", KNOWN + "; did you mean 'aws-sm://'?"),
         ("vaul://kv/a#b", KNOWN + "; did you mean 'vault://'?"),
         ("VAULT://kv/a#b", KNOWN + "; did you mean 'vault://'?"),
         ("https://example.org", KNOWN),
@@ -135,3 +167,26 @@ _segments = st.text("abcXYZ019_-.", min_size=1, max_size=8).filter(lambda text: 
 def test_a_vault_reference_parses_to_what_it_was_made_of(path: list[str], field: str, version: int | None) -> None:
     reference = Reference("vault", "/".join(path), field, version)
     assert parse_source(reference.text, allow_path=False) == reference
+
+
+_fields = st.none() | _segments
+_names = st.text("abcXYZ019/_+=.@-", min_size=1, max_size=20)
+_versions = st.none() | st.text("abcXYZ019_-", min_size=1, max_size=20).map("stage={}".format)
+
+
+@given(st.sampled_from(("", ARN)), _names, _fields, _versions | st.uuids().map("version_id={}".format))
+def test_an_aws_reference_parses_to_what_it_was_made_of(
+    arn: str, name: str, field: str | None, version: str | None
+) -> None:
+    reference = Reference("aws-sm", arn + name, field, version)
+    assert parse_source(reference.text, allow_path=False) == reference
+
+
+@given(
+    st.from_regex(r"[a-z_][a-z0-9_]{0,5}(\.[a-z_]{1,5}){0,2}", fullmatch=True),
+    st.text(min_size=1).filter(lambda text: text.isprintable() and "#" not in text),
+    _fields,
+)
+def test_a_lookup_reference_parses_to_what_it_was_made_of(plugin: str, term: str, field: str | None) -> None:
+    reference = Reference("lookup", f"{plugin}/{term}", field)
+    assert parse_source(reference.text, allow_path=True) == reference
