@@ -1,7 +1,7 @@
 # Copyright: Contributors to the gatewayops.openai project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the lint rule says of Ansible is so: its findings show the secret in spite of `no_log`, and what it allows does not."""
+"""What the lint rule refuses shows the secret in spite of `no_log`, and what it lets through does not."""
 
 from __future__ import annotations
 
