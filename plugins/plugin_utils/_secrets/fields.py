@@ -52,16 +52,19 @@ def field_of(
 
 
 def end_of(secret: Mapping[str, Any], name: str) -> datetime | None:
-    """When the field ``name`` ends, None when it does not. Raises SecretError, which does not repeat a wrong time."""
-    text = secret.get(name + EXPIRES_AT, "")
+    """When the field ``name`` ends, None when it does not. Raises as `time_of`."""
+    return time_of(secret, name + EXPIRES_AT)
+
+
+def time_of(secret: Mapping[str, Any], name: str) -> datetime | None:
+    """The time in the field ``name``, None when it is '' or missing. Raises SecretError, which repeats no wrong one."""
+    text = secret.get(name, "")
     try:
         if not isinstance(text, str):
             raise ValueError
         return parse_time(text) if text else None
     except ValueError:
-        raise SecretError(
-            f"the field {name + EXPIRES_AT!r} is not a time such as 2026-03-01T12:00:00Z (RFC 3339)"
-        ) from None
+        raise SecretError(f"the field {name!r} is not a time such as 2026-03-01T12:00:00Z (RFC 3339)") from None
 
 
 def _names(secret: Mapping[str, Any]) -> str:
