@@ -73,7 +73,8 @@ options:
   vault_role:
     description:
       - Role to log in as, for O(vault_auth_method=jwt), V(kubernetes), V(cert) and V(aws_iam).
-      - The server's default role, or the one that fits the certificate, when it is not given.
+      - V(kubernetes) needs it. Otherwise, when it is not given, the server takes the default role of the method, the
+        one that fits the certificate, or the one named like the AWS principal.
     type: str
   vault_jwt:
     description: JSON Web Token for O(vault_auth_method=jwt).
@@ -99,6 +100,12 @@ options:
     type: str
   vault_aws_server_id:
     description: Value of the header C(X-Vault-AWS-IAM-Server-ID) for O(vault_auth_method=aws_iam).
+    type: str
+  vault_aws_sts_region:
+    description:
+      - Region of the AWS STS that the server asks with O(vault_auth_method=aws_iam), when it was given an
+        C(sts_endpoint) and C(sts_region).
+      - Without it, the one global STS, which is what a server asks that was given none.
     type: str
   vault_timeout:
     description:
@@ -199,6 +206,10 @@ options:
     vars: [{name: gateway_vault_aws_server_id}]
     env: [{name: VAULT_AWS_SERVER_ID}, {name: BAO_AWS_SERVER_ID}]
     ini: [{section: gatewayops_openai, key: vault_aws_server_id}]
+  vault_aws_sts_region:
+    vars: [{name: gateway_vault_aws_sts_region}]
+    env: [{name: VAULT_AWS_STS_REGION}, {name: BAO_AWS_STS_REGION}]
+    ini: [{section: gatewayops_openai, key: vault_aws_sts_region}]
   vault_timeout:
     vars: [{name: gateway_vault_timeout}]
     env: [{name: VAULT_CLIENT_TIMEOUT}, {name: BAO_CLIENT_TIMEOUT}]

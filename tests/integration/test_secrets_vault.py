@@ -252,7 +252,7 @@ def test_a_token_file_in_the_home_directory_is_not_read(
     (tmp_path / ".vault-token").write_text(bao.token)
     monkeypatch.setenv("HOME", str(tmp_path))
     (line,) = run.refusal("vault://kv/others/secret#api_key", auth_method="token")
-    assert "needs vault_token (a token in ~/.vault-token is not read)" in line
+    assert "needs vault_token or vault_token_file (~/.vault-token is read only when that names it)" in line
     assert run.requests == []
 
 

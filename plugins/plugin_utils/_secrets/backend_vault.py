@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
@@ -24,7 +23,11 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.cache import RunCache
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.fields import field_of
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import VaultOptions
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_auth import auth_method
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_auth import (
+    auth_method,
+    identity,
+    refusal,
+)
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_client import (
     DeniedError,
     MissingError,
@@ -67,9 +70,7 @@ class VaultBackend:
     def __init__(self, options: VaultOptions, cache: RunCache) -> None:
         self._options = options
         self._cache = cache
-        # How long to wait is no part of who asks whom.
-        identity = asdict(replace(options, timeout=VaultOptions.timeout))
-        self._name = cache.name("vault " + json.dumps(identity, sort_keys=True))
+        self._name = cache.name("vault " + json.dumps(identity(options), sort_keys=True))
 
     @property
     def store(self) -> str:
@@ -193,12 +194,13 @@ class _Reader:
 
     def _login(self, client: VaultClient) -> Login:
         method = auth_method(self._options)
-        refused = f"refused the login ({method.NAME}): check {', '.join(method.OPTIONS)}"
         try:
             with client.told():
                 return method.authenticate(client.hvac, self._options)
-        except (DeniedError, MissingError, RejectedError):
-            raise StoreError(refused, lasting=True) from None
+        except (DeniedError, MissingError, RejectedError) as error:
+            raise StoreError(refusal(method, self._options, str(error)), lasting=True) from None
+        except SecretError as error:
+            raise StoreError(f"cannot be asked: {error}", lasting=True) from None
         except (KeyError, TypeError):
             raise StoreError("does not answer a login as Vault does; is vault_addr right?", lasting=False) from None
 

@@ -71,6 +71,7 @@ class VaultOptions:
     username: str = ""
     password: str = field(default="", repr=False)
     aws_server_id: str = ""
+    aws_sts_region: str = ""
     aws: AwsOptions = AwsOptions()
     timeout: float = 10.0
     kv_version: int | None = None

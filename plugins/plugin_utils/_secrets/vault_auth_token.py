@@ -2,27 +2,39 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Authenticate with a token that is there already."""
+"""Authenticate with a token that is there already, given or in a file."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import VaultOptions
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_login import Login
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_login import (
+    Login,
+    file_problems,
+    read_file,
+    refuse,
+)
 
 NAME = "token"
-OPTIONS = ("vault_token",)
+MOUNT = ""
+OPTIONS = ("vault_token", "vault_token_file")
+HINTS: Mapping[str, str] = {}
 
 
 def validate(options: VaultOptions) -> None:
-    """Raise SecretError when an option is missing; asks nobody."""
-    if not options.token:
-        raise SecretError("the auth method token needs vault_token (a token in ~/.vault-token is not read)")
+    """Raise SecretError when there is no token; asks nobody."""
+    if options.token:
+        return
+    problems = file_problems("vault_token_file", options.token_file)
+    if not options.token_file:
+        problems = ["needs vault_token or vault_token_file (~/.vault-token is read only when that names it)"]
+    refuse(NAME, problems)
 
 
 def authenticate(client: Any, options: VaultOptions) -> Login:
     """The token as it is; the store is not asked for its life."""
     del client
-    return Login(options.token, seconds=None, renewable=False, own=False)
+    token = options.token or read_file("vault_token_file", options.token_file)
+    return Login(token, seconds=None, renewable=False, own=False)

@@ -34,7 +34,7 @@ class StoreError(Exception):
 
 
 class DeniedError(Exception):
-    """The token may not read that path (403)."""
+    """The token may not read that path, or the login is refused (403). The text is what the store said."""
 
 
 class MissingError(Exception):
@@ -100,7 +100,7 @@ class VaultClient:
         except exceptions.Forbidden as error:
             if self.hvac.token and _token_is_bad(error):
                 raise StoreError("does not accept the token: wrong, expired or revoked", lasting=True) from None
-            raise DeniedError from None
+            raise DeniedError(_said(error)) from None
         except exceptions.InvalidPath as error:
             if "namespace not found" in _said(error):
                 raise StoreError(f"has no namespace {self._options.namespace!r}", lasting=True) from None

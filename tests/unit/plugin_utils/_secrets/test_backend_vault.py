@@ -186,7 +186,7 @@ def test_a_refused_login_is_not_tried_again(server: str, tmp_path: Path, status:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"token": ""}, "needs vault_token (a token in ~/.vault-token is not read)"),
+        ({"token": ""}, "needs vault_token or vault_token_file (~/.vault-token is"),
         ({"addr": ""}, "Vault at (no address) cannot be asked: vault_addr is not set"),
         ({"auth_method": "approle"}, "needs vault_role_id"),
         ({"auth_method": "magic"}, "vault_auth_method must be one of token, approle"),
