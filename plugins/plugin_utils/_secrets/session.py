@@ -74,6 +74,11 @@ class SecretSession:
             raise SecretError(f"{where}: {answer}")
         return answer
 
+    @property
+    def vault(self) -> VaultBackend:
+        """The store itself, for more than reading."""
+        return self._vault
+
     @cached_property
     def _vault(self) -> VaultBackend:
         return VaultBackend(self._options.vault, self._cache or RunCache.of_this_run())
