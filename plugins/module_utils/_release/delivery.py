@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
+from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import ReleaseError
 from ansible_collections.gatewayops.openai.plugins.module_utils._release import admin, secrets, switch
-from ansible_collections.gatewayops.openai.plugins.module_utils._release.secrets import Document
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.service import Instance
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.site import Site
 
@@ -19,15 +19,22 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._release.site im
 SECONDS = 5.0
 
 
-def deliver(site: Site, running: Iterable[Instance], files: Mapping[str, str], *, keep_others: bool) -> tuple[str, ...]:
-    """Write `files` and wait until each of the instances has read them; the names that changed.
+def deliver(
+    site: Site,
+    running: Iterable[Instance],
+    files: Mapping[str, str],
+    *,
+    keep_others: bool,
+    again: Collection[str] = (),
+) -> tuple[str, ...]:
+    """Write `files`, and those in `again` anew, and wait until each of the instances has read them; what changed.
 
     Raises ReleaseError with Envoy's reason when one refuses them; then they are there, see `put_back`.
     """
     where = site.host.secrets_dir
     before = {each.name: (site.live.counters(each.name), site.manager.mark(each.name)) for each in running}
     site.ops.before("secrets", where)
-    changed = secrets.deliver(where, files, site.private_owner, keep_others=keep_others, check=False)
+    changed = secrets.deliver(where, files, site.private_owner, keep_others=keep_others, check=False, again=again)
     expected = expectation(where, changed)
     for name, (counters, mark) in before.items():
         why = site.live.wait_read(name, expected, counters, SECONDS)
@@ -42,7 +49,7 @@ def expectation(where: str, names: Iterable[str]) -> Mapping[str, str]:
     return admin.secret_expectation({name: documents[name] for name in names if name in documents})
 
 
-def put_back(site: Site, kept: Mapping[str, Document]) -> None:
+def put_back(site: Site, kept: Mapping[str, Mapping[str, Any]]) -> None:
     """Have the secrets as `secrets.current` found them; as far as it goes, for another error is what is told."""
     with suppress(OSError, ReleaseError):
         where = site.host.secrets_dir

@@ -90,6 +90,11 @@ class Live:
                 return why
             time.sleep(0.02)
 
+    def unread(self, name: str, expected: Expectation) -> tuple[str, ...]:
+        """The subscriptions of `expected` that an instance has and that are at another version. Raises AdminError."""
+        now = admin.statistics(self._socket(name))
+        return tuple(key for key, wanted in expected.items() if now.get(key + ".version_text", wanted) != wanted)
+
     def retire(self, name: str) -> None:
         """Let an instance take no new connections from now on. Only for one that is being stopped."""
         with suppress(AdminError):

@@ -21,7 +21,7 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Optional
@@ -98,6 +98,7 @@ def deliver(
     *,
     keep_others: bool,
     check: bool,
+    again: Collection[str] = (),
     allow_disk: bool = False,
 ) -> tuple[str, ...]:
     """Bring ``files`` (name -> JSON text with ``resources``) into ``directory`` and return the names that changed.
@@ -105,8 +106,9 @@ def deliver(
     ``owner`` is the (uid, gid) that directory and files get; None leaves them with the caller. With ``keep_others``
     the credentials that ``consumers.json`` has now stay valid beside the new ones; a key in both belongs to the new
     client. Files that are not named stay in any case (``prune``). ``DIRECTORY`` among the names means that the
-    directory's own mode or owner was wrong. With ``check`` nothing is written. ``allow_disk`` skips the check that the
-    directory is in memory. Raises ReleaseError, whose text names files and never holds content.
+    directory's own mode or owner was wrong. With ``check`` nothing is written. Files in ``again`` are written even when
+    they are as they should be, so that Envoy reads them. ``allow_disk`` skips the check that the directory is in
+    memory. Raises ReleaseError, whose text names files and never holds content.
     """
     documents = parsed(files)
     if not allow_disk:
@@ -124,8 +126,13 @@ def deliver(
             _require_memory(os.fstat(folder).st_dev, directory)
         changed = [DIRECTORY] if _mend(folder, directory, owner, check=check) else []
         for name, document in documents.items():
-            if _deliver_one(folder, directory, name, document, owner, keep_others=keep_others, check=check):
-                changed.append(name)
+            wanted = merge_credentials(_read(folder, name), document) if keep_others and name == CONSUMERS else document
+            if name not in again and _is_delivered(folder, name, wanted, owner):
+                continue
+            changed.append(name)
+            if not check:
+                with _told("write", f"{directory}/{name}"):
+                    _write(folder, name, wanted, owner)
     finally:
         os.close(folder)
     return tuple(changed)
@@ -212,17 +219,9 @@ def _require_memory(device: int, directory: str) -> None:
         )
 
 
-def _deliver_one(
-    folder: int, directory: str, name: str, document: Document, owner: Owner, *, keep_others: bool, check: bool
-) -> bool:
+def _is_delivered(folder: int, name: str, document: Document, owner: Owner) -> bool:
     now = _read(folder, name)
-    wanted = merge_credentials(now, document) if keep_others and name == CONSUMERS else document
-    if now is not None and comparable(now) == comparable(wanted) and _is_private(folder, name, owner):
-        return False
-    if not check:
-        with _told("write", f"{directory}/{name}"):
-            _write(folder, name, wanted, owner)
-    return True
+    return now is not None and comparable(now) == comparable(document) and _is_private(folder, name, owner)
 
 
 def _mend(folder: int, directory: str, owner: Owner, *, check: bool) -> bool:

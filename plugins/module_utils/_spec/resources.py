@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import Kind, ListOf, Record
@@ -28,6 +29,27 @@ def spec_resources(spec: Spec) -> dict[str, dict[str, Any]]:
     resources["gateway_limits_scope"] = {"scope": spec.limits_scope}
     resources["gateway_metrics"] = _rendered(spec.metrics, Metrics)
     return resources
+
+
+def spec_variables(resources: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the variables that :func:`spec_resources` makes these resources of; what is no resource is not there.
+
+    A value that is written in the spec cannot be had back: ``(literal)`` stands in its place.
+    """
+    raw: dict[str, Any] = {}
+    for address, value in resources.items():
+        variable, _dot, name = address.partition(".")
+        if name:
+            raw.setdefault(variable, {})[name] = value
+        else:
+            raw[variable] = value
+    if "gateway_limits_scope" in raw:
+        raw["gateway_limits_scope"] = raw["gateway_limits_scope"]["scope"]
+    if "gateway_size" in raw:
+        size = dict(raw["gateway_size"])
+        preset = size.pop("name")
+        raw["gateway_size"] = size if preset == "custom" else preset
+    return raw
 
 
 def render_value(kind: Kind, value: Any) -> Any:

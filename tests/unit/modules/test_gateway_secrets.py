@@ -7,6 +7,7 @@ import fcntl
 import getpass
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
@@ -45,10 +46,14 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def run(monkeypatch: pytest.MonkeyPatch, host: dict[str, Any], *, check: bool = False, **params: Any) -> Answer:
     class Module:
-        def __init__(self, argument_spec: dict[str, Any], supports_check_mode: bool) -> None:
+        def __init__(
+            self, argument_spec: dict[str, Any], supports_check_mode: bool, required_one_of: list[tuple[str, ...]]
+        ) -> None:
             assert supports_check_mode
             assert argument_spec["secrets"]["no_log"]
-            self.params = {"host": host, "prune": True, **params}
+            assert required_one_of == [("secrets", "spec_digest")]
+            defaults = {name: option.get("default") for name, option in argument_spec.items()}
+            self.params = {**defaults, "host": host, **params}
             self.check_mode = check
 
         def exit_json(self, **result: Any) -> NoReturn:
@@ -65,12 +70,42 @@ def run(monkeypatch: pytest.MonkeyPatch, host: dict[str, Any], *, check: bool = 
 
 
 def test_content_may_come_as_text_or_as_what_it_means(host: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = {"changed": True, "changed_names": ["provider-a.json"], "removed": []}
-    first = run(monkeypatch, host, secrets={"provider-a.json": json.dumps(CONTENT)}, check=True)
+    wanted = {
+        "changed": True,
+        "changed_names": ["provider-a-0123abcd.json"],
+        "removed": [],
+        "rotated": {"consumers": [], "providers": ["a"], "listeners": []},
+        "message": "providers: a",
+        "warnings": [],
+    }
+    first = run(monkeypatch, host, secrets={"provider-a-0123abcd.json": json.dumps(CONTENT)}, check=True)
     assert (first.failed, first.result) == (False, wanted)
-    assert run(monkeypatch, host, secrets={"provider-a.json": json.dumps(CONTENT)}).result == wanted
-    again = run(monkeypatch, host, secrets={"provider-a.json": CONTENT})
-    assert again.result == {"changed": False, "changed_names": [], "removed": []}
+    assert run(monkeypatch, host, secrets={"provider-a-0123abcd.json": json.dumps(CONTENT)}).result == wanted
+    again = run(monkeypatch, host, secrets={"provider-a-0123abcd.json": CONTENT})
+    nothing = {"consumers": [], "providers": [], "listeners": []}
+    assert again.result == {
+        **wanted,
+        "changed": False,
+        "changed_names": [],
+        "rotated": nothing,
+        "message": "nothing changed",
+    }
+
+
+def test_to_rotate_takes_a_gateway(host: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    for check in (True, False):
+        answer = run(monkeypatch, host, secrets={"provider-a.json": CONTENT}, spec_digest="0" * 64, check=check)
+        assert answer.failed
+        assert "there is no gateway on this host whose secrets could be rotated" in answer.result["msg"]
+    assert not Path(host["secrets_dir"]).exists()
+
+
+def test_an_old_python(host: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    old = SimpleNamespace(version_info=(3, 8, 18), executable="/usr/bin/python3.8", version="3.8.18 (main)")
+    monkeypatch.setattr(gateway_secrets, "sys", old)
+    answer = run(monkeypatch, host, secrets={"provider-a.json": CONTENT})
+    assert answer.failed
+    assert answer.result["msg"] == "a gateway host needs Python 3.9 or newer, /usr/bin/python3.8 is 3.8.18"
 
 
 def test_the_host_is_not_touched_while_a_release_changes_it(

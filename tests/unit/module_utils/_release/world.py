@@ -278,6 +278,9 @@ class Live:
     ) -> tuple[str, ...]:
         return ("sds.x.update_rejected is 1",) if self._world.load()[name].get("refuses_secrets") else ()
 
+    def unread(self, name: str, expected: Mapping[str, str]) -> tuple[str, ...]:
+        return tuple(key for key in expected if key in self._world.load()[name].get("deaf_to", ()))
+
     def retire(self, name: str) -> None:
         assert self._world.load()[name]["state"] == DRAINING, "nobody must take it for one that serves"
 

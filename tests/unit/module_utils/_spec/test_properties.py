@@ -13,7 +13,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._errors import S
 from ansible_collections.gatewayops.openai.plugins.module_utils._policy.rules import RULES, check_policies
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.resources import spec_resources
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.resources import spec_resources, spec_variables
 
 
 def words_of(value: Any) -> set[str]:
@@ -199,25 +199,11 @@ def valid_specs(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-def variables_from(spec: Spec) -> dict[str, Any]:
-    """Return a spec's resources as variables again; what is no resource is taken from the spec."""
-    raw: dict[str, Any] = {"gateway_release_keep": spec.release_keep, "gateway_policies": dict(spec.policies)}
-    for address, value in spec_resources(spec).items():
-        variable, _dot, name = address.partition(".")
-        if name:
-            raw.setdefault(variable, {})[name] = value
-        else:
-            raw[variable] = value
-    raw["gateway_limits_scope"] = raw["gateway_limits_scope"]["scope"]
-    size = raw["gateway_size"]["name"]
-    custom = {key: value for key, value in raw["gateway_size"].items() if key != "name"}
-    return {**raw, "gateway_size": custom if size == "custom" else size}
-
-
 @given(valid_specs())
 def test_resources_parse_to_the_same_spec(raw: dict[str, Any]) -> None:
     spec = parse_spec(raw)
-    assert parse_spec(variables_from(spec)) == spec
+    no_resource = {"gateway_release_keep": spec.release_keep, "gateway_policies": dict(spec.policies)}
+    assert parse_spec({**spec_variables(spec_resources(spec)), **no_resource}) == spec
 
 
 @given(valid_specs())

@@ -1,0 +1,136 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The secret files of a release that a host serves, from what the host says that the release is made of.
+
+A host is trusted less than the controller: what it says decides what is read here and sent there. So a reference is
+followed only when the variables have it too, or when it leads into a store to a neighbour of one that they have, as the
+key of a consumer does that is no longer in the variables. Whoever has taken over a host learns no other secret, and has
+neither a file of the controller read nor a lookup plugin called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._bundle import Bundle
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import (
+    CONSUMERS_FILE,
+    compile_secrets,
+    listener_file,
+    provider_file,
+)
+from ansible_collections.gatewayops.openai.plugins.module_utils._errors import ReleaseError, SpecError
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import KindError, plain_text
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import (
+    Literal,
+    Reference,
+    Source,
+    SourceError,
+    parse_source,
+)
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.resources import spec_variables
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._compile import Compiled
+
+#: Stands for a value that is written in a spec; for a certificate it has to look like one to be parsed.
+_LITERAL = "(literal)"
+_LITERAL_PEM = f"-----BEGIN {_LITERAL}"
+#: Stores that answer with what the login is allowed to read.
+_STORES = ("vault", "aws-sm")
+_SITE = "run gatewayops.openai.site to have it delivered"
+
+
+@dataclass(frozen=True)
+class Released:
+    """What can be rotated of a release, and a sentence for each file that cannot."""
+
+    compiled: Compiled
+    left: tuple[str, ...]
+
+
+def released(resources: Mapping[str, Any], known: Collection[Reference]) -> Released:
+    """Read what a release is made of; `known` are the references that the variables have.
+
+    Raises ReleaseError when it cannot be read, as when a newer collection has made it.
+    """
+    try:
+        spec = parse_spec(_parseable(spec_variables(resources)))
+    except (SpecError, AttributeError, KeyError, TypeError, ValueError) as error:
+        why = error.errors[0] if isinstance(error, SpecError) else type(error).__name__
+        raise ReleaseError(
+            f"what the release on this host is made of cannot be read by this collection ({why}); {_SITE}"
+        ) from None
+    left = {name: why for name, sources in _sources(spec) if (why := _obstacle(sources, known))}
+    files = tuple(file for file in compile_secrets(spec) if file.name not in left)
+    return Released(
+        Compiled(spec, (), Bundle((), files)), tuple(f"{name} stays as it is: {left[name]}" for name in left)
+    )
+
+
+def only_secrets(spec: Spec) -> Compiled:
+    """A spec with its secret files and nothing else; no host is needed for that."""
+    return Compiled(spec, (), Bundle((), compile_secrets(spec)))
+
+
+def references_in(raw: object, depth: int = 12) -> frozenset[Reference]:
+    """Every reference in what a user wrote, be the rest of it right or wrong."""
+    return frozenset(_references(raw, depth))
+
+
+def _references(raw: object, depth: int) -> Iterator[Reference]:
+    if isinstance(raw, (Mapping, list, tuple)):
+        # YAML anchors can make a list that contains itself.
+        for inner in (raw.values() if isinstance(raw, Mapping) else raw) if depth else ():
+            yield from _references(inner, depth - 1)
+        return
+    try:
+        source = parse_source(plain_text(raw), allow_path=True)
+    except (KindError, SourceError):
+        return
+    if isinstance(source, Reference):
+        yield source
+
+
+def _parseable(raw: dict[str, Any]) -> dict[str, Any]:
+    """The variables, with what parses as a literal where a certificate was written in the spec."""
+    for listener in raw.get("gateway_listeners", {}).values():
+        tls = listener.get("tls", {})
+        tls.update({key: _LITERAL_PEM for key, value in tls.items() if value == _LITERAL})
+    return raw
+
+
+def _sources(spec: Spec) -> Iterator[tuple[str, list[Source]]]:
+    """Each secret file with what it is made from."""
+    yield CONSUMERS_FILE, [source for consumer in spec.consumers for source in consumer.api_keys]
+    for provider in spec.providers:
+        if provider.api_key is not None:
+            yield provider_file(provider), [provider.api_key]
+    for listener in spec.listeners:
+        if listener.tls is not None:
+            yield listener_file(listener.name), [listener.tls.certificate, listener.tls.private_key]
+
+
+def _obstacle(sources: list[Source], known: Collection[Reference]) -> str:
+    """Why a file cannot be rotated; '' when it can."""
+    if any(isinstance(source, Literal) for source in sources):
+        return f"what it is made from is written in the specification itself; {_SITE}"
+    strange = [each.text for each in sources if isinstance(each, Reference) and not _is_followed(each, known)]
+    if strange:
+        return f"the host says that it is made from {', '.join(strange)}, like which the variables have none; {_SITE}"
+    return ""
+
+
+def _is_followed(reference: Reference, known: Collection[Reference]) -> bool:
+    if reference in known:
+        return True
+    place = _place(reference)
+    return reference.scheme in _STORES and bool(place[1]) and any(_place(each) == place for each in known)
+
+
+def _place(reference: Reference) -> tuple[str, str]:
+    return reference.scheme, reference.location.rpartition("/")[0]
