@@ -72,6 +72,22 @@ options:
     description:
       - The path of C(supervisord) on the host. Required with O(service_manager=supervisor).
     type: str
+  secrets_persist:
+    description:
+      - Whether the gateway serves again after a restart of its host while the secret store cannot be reached.
+      - V(encrypted) keeps the secrets in O(state_dir), encrypted by C(systemd-creds) with the host's key. It needs
+        systemd 250 or newer.
+      - V(never) keeps them in memory only. After a restart of the host the gateway refuses every request that needs one,
+        until the playbook C(gatewayops.openai.site) has been run.
+      - V(encrypted) under systemd. Under supervisor it is V(never), and nothing else is possible.
+    type: str
+    choices: [encrypted, never]
+  state_dir:
+    description:
+      - The directory of the encrypted secrets, for root only. It belongs to the gateway alone.
+      - C(/var/lib/openai-gateway) under systemd, unused under supervisor.
+      - When it is changed, what is in the old directory stays there.
+    type: str
 notes:
   - Each option that is not given is taken from the variable of its name with C(gateway_) before it, such as
     C(gateway_models) for O(models). The defaults hold where there is no such variable either.

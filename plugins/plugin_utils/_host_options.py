@@ -14,6 +14,8 @@ from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import GatewayError
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import (
+    ENCRYPTED,
+    NEVER,
     SUPERVISOR,
     SYSTEMD,
     Host,
@@ -34,6 +36,8 @@ HOST_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "ca_file": {"type": "str"},
     "python": {"type": "str"},
     "supervisord": {"type": "str"},
+    "secrets_persist": {"type": "str", "choices": [ENCRYPTED, NEVER]},
+    "state_dir": {"type": "str"},
 }
 
 
@@ -52,7 +56,7 @@ def host_from(options: Mapping[str, Any], *, login: str) -> Host:
     if given.get("service_manager") == SUPERVISOR:
         if root is None and not {"config_dir", "runtime_dir", "secrets_dir", "log_dir"} <= set(given):
             raise HostOptionsError("gateway_root: say which directory the gateway may have, since there is no systemd")
-        given = {"user": login, **_below_root(str(root), login), **given}
+        given = {"user": login, **(_below_root(str(root), login) if root else {}), **given}
     elif root is not None:
         raise HostOptionsError("gateway_root is for the service manager supervisor; systemd has directories of its own")
     try:
@@ -67,5 +71,6 @@ def _below_root(root: str, login: str) -> dict[str, str]:
         "config_dir": posixpath.join(root, "config"),
         "runtime_dir": posixpath.join(root, "run"),
         "log_dir": posixpath.join(root, "log"),
+        "state_dir": posixpath.join(root, "state"),
         "secrets_dir": f"/dev/shm/openai-gateway-{unique}",  # noqa: S108 - the worker makes it 0700 and checks the owner
     }

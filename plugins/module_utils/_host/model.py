@@ -18,6 +18,10 @@ from typing import Any
 SYSTEMD = "systemd"
 SUPERVISOR = "supervisor"
 
+#: Whether secrets are kept over a restart of the machine: encrypted with its key, or not at all.
+ENCRYPTED = "encrypted"
+NEVER = "never"
+
 #: The two processes that take turns on the listeners' ports. The first start is the first of them.
 INSTANCES: tuple[str, str] = ("blue", "green")
 
@@ -28,7 +32,8 @@ class Host:
 
     `config_dir` holds `releases/`, the `current` link, the lock and the history; `runtime_dir` the admin sockets
     `<instance>.sock`; `secrets_dir` is a tmpfs. `fleet_size` counts the hosts that share the limits when their
-    scope is the fleet. `supervisord` is empty under systemd.
+    scope is the fleet. `supervisord` is empty under systemd. `state_dir` is for the encrypted secrets, and unused when
+    `secrets_persist` is NEVER, as it always is under supervisor.
     """
 
     service_manager: str
@@ -42,6 +47,8 @@ class Host:
     ca_file: str
     python: str
     supervisord: str
+    secrets_persist: str
+    state_dir: str
 
     @property
     def current(self) -> str:
@@ -70,9 +77,21 @@ DEFAULTS: dict[str, Any] = {
     "ca_file": "/etc/ssl/certs/ca-certificates.crt",
     "python": "/usr/bin/python3",
     "supervisord": "",
+    "secrets_persist": ENCRYPTED,
+    "state_dir": "/var/lib/openai-gateway",
 }
 
-_PATHS = ("config_dir", "runtime_dir", "secrets_dir", "log_dir", "envoy", "ca_file", "python", "supervisord")
+_PATHS = (
+    "config_dir",
+    "runtime_dir",
+    "secrets_dir",
+    "log_dir",
+    "envoy",
+    "ca_file",
+    "python",
+    "supervisord",
+    "state_dir",
+)
 #: Paths are written into units, configuration files, JSON and a shell script: characters that mean something there are
 #: refused.
 _UNSAFE = frozenset("\"'\\%$;{} `&|()<>*?[]!#~")
@@ -90,6 +109,8 @@ def host_from_options(options: Mapping[str, Any]) -> Host:
     known = tuple(Host.__dataclass_fields__)
     problems = [f"host.{key} is not an option of a host ({', '.join(known)})" for key in options if key not in known]
     values = dict(DEFAULTS, envoy="")
+    if options.get("service_manager") == SUPERVISOR:
+        values["secrets_persist"] = NEVER
     values.update({str(key): value for key, value in options.items() if key in known and value is not None})
     try:
         values["fleet_size"] = int(values["fleet_size"])
@@ -106,6 +127,7 @@ def host_from_options(options: Mapping[str, Any]) -> Host:
         problems.append(f"host.runtime_dir is too long for the path of a socket (at most {_SOCKET_DIRECTORY} bytes)")
     if values["service_manager"] not in (SYSTEMD, SUPERVISOR):
         problems.append(f"host.service_manager must be {SYSTEMD} or {SUPERVISOR}")
+    problems.extend(_persist_problems(values))
     if not _USER.match(values["user"]):
         problems.append("host.user must be the name of a user")
     if values["service_manager"] == SUPERVISOR and not values["supervisord"]:
@@ -118,6 +140,14 @@ def host_from_options(options: Mapping[str, Any]) -> Host:
 def host_to_options(host: Host) -> dict[str, Any]:
     """The options that `host_from_options` turns into `host` again."""
     return asdict(host)
+
+
+def _persist_problems(values: Mapping[str, Any]) -> tuple[str, ...]:
+    if values["secrets_persist"] not in (ENCRYPTED, NEVER):
+        return (f"host.secrets_persist must be {ENCRYPTED} or {NEVER}",)
+    if values["secrets_persist"] == ENCRYPTED and values["service_manager"] == SUPERVISOR:
+        return (f"host.secrets_persist must be {NEVER} under {SUPERVISOR}: only root can encrypt with the host's key",)
+    return ()
 
 
 def _path_problems(values: Mapping[str, Any]) -> tuple[str, ...]:

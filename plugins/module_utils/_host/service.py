@@ -13,7 +13,10 @@ SYSUSERS_FILE = f"/etc/sysusers.d/{SERVICE}.conf"
 TMPFILES_FILE = f"/etc/tmpfiles.d/{SERVICE}.conf"
 SYSCTL_FILE = f"/etc/sysctl.d/60-{SERVICE}.conf"
 LOGROTATE_FILE = f"/etc/logrotate.d/{SERVICE}"
-SYSTEM_FILES = (UNIT_FILE, SYSUSERS_FILE, TMPFILES_FILE, SYSCTL_FILE, LOGROTATE_FILE)
+#: Only where secrets are kept over a restart of the machine.
+SECRETS_UNIT = f"{SERVICE}-secrets.service"
+SECRETS_UNIT_FILE = f"/etc/systemd/system/{SECRETS_UNIT}"
+SYSTEM_FILES = (UNIT_FILE, SYSUSERS_FILE, TMPFILES_FILE, SYSCTL_FILE, LOGROTATE_FILE, SECRETS_UNIT_FILE)
 
 #: Seconds that Envoy has to accept a release when it starts.
 START_SECONDS = 60

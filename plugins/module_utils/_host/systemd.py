@@ -8,10 +8,12 @@ from __future__ import annotations
 import posixpath
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.envoy_command import envoy_command, libexec
-from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import INSTANCES, Host
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import ENCRYPTED, INSTANCES, Host
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.service import (
     DRAIN_SECONDS,
     LOGROTATE_FILE,
+    SECRETS_UNIT,
+    SECRETS_UNIT_FILE,
     START_SECONDS,
     SYSCTL_FILE,
     SYSUSERS_FILE,
@@ -58,14 +60,45 @@ DevicePolicy=closed
 """
 
 
+_RESTORING_HARDENING = """\
+CapabilityBoundingSet=CAP_SETUID CAP_SETGID
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+PrivateNetwork=yes
+ProtectHostname=yes
+ProtectClock=yes
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+ProtectProc=invisible
+RestrictAddressFamilies=AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
+KeyringMode=private
+DevicePolicy=closed
+"""
+
+
 def files(spec: Spec, host: Host) -> tuple[tuple[str, str], ...]:
-    """The files on the system, by absolute path: all of `service.SYSTEM_FILES`."""
+    """The files on the system, by absolute path: all of `service.SYSTEM_FILES` that this host needs."""
+    restoring = ((SECRETS_UNIT_FILE, secrets_unit(host)),) if host.secrets_persist == ENCRYPTED else ()
     return (
         (UNIT_FILE, unit(spec, host)),
         (SYSUSERS_FILE, sysusers(host)),
         (TMPFILES_FILE, tmpfiles(host)),
         (SYSCTL_FILE, sysctl()),
         (LOGROTATE_FILE, logrotate(host)),
+        *restoring,
     )
 
 
@@ -84,8 +117,9 @@ def unit(spec: Spec, host: Host) -> str:
     return (
         f"{_HEAD}[Unit]\n"
         "Description=OpenAI gateway, instance %i (blue or green)\n"
-        "Wants=network-online.target\n"
-        "After=network-online.target systemd-tmpfiles-setup.service\n"
+        # Also where there is no such unit, which is no error: a process need not be replaced for it.
+        f"Wants=network-online.target {SECRETS_UNIT}\n"
+        f"After=network-online.target systemd-tmpfiles-setup.service {SECRETS_UNIT}\n"
         "StartLimitIntervalSec=0\n"
         "\n[Service]\n"
         "Type=exec\n"
@@ -110,6 +144,30 @@ def unit(spec: Spec, host: Host) -> str:
         "SocketBindDeny=any\n"
         + "".join(f"SocketBindAllow=tcp:{port}\n" for port in ports)
         + "\n[Install]\nWantedBy=multi-user.target\n"
+    )
+
+
+def secrets_unit(host: Host) -> str:
+    """The unit that brings the secrets back into memory once after a start of the machine, before the gateway starts.
+
+    When it fails the gateway starts all the same, without secrets. It runs as root, who alone can read the host's key,
+    and writes as Envoy's user.
+    """
+    sealed = f"{host.state_dir}/secrets.sealed"
+    words = (*libexec(host, "restore-secrets"), sealed, host.secrets_dir, host.user, f"{host.config_dir}/.lock")
+    return (
+        f"{_HEAD}[Unit]\n"
+        "Description=Secrets of the OpenAI gateway, from the disk into memory\n"
+        f"ConditionPathExists={sealed}\n"
+        "After=systemd-tmpfiles-setup.service\n"
+        "\n[Service]\n"
+        "Type=oneshot\n"
+        "RemainAfterExit=yes\n"
+        f"ExecStart={' '.join(words)}\n"
+        "TimeoutStartSec=90\n"
+        "UMask=0077\n"
+        f"\n{_RESTORING_HARDENING}"
+        f"ReadWritePaths=-{host.secrets_dir}\n"
     )
 
 

@@ -14,14 +14,16 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files im
     BundleFile,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._host import supervisor, systemd
-from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import SYSTEMD, Host
-from ansible_collections.gatewayops.openai.plugins.module_utils._release import admin, run_envoy
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import ENCRYPTED, SYSTEMD, Host
+from ansible_collections.gatewayops.openai.plugins.module_utils._release import admin, restore_secrets, run_envoy
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
 
 
 def compile_host(spec: Spec, host: Host) -> tuple[BundleFile, ...]:
     """The files of a bundle that are not Envoy's: scripts, and the configuration of the service manager (pure)."""
     files = [_script("gateway-admin", admin, host)]
+    if host.secrets_persist == ENCRYPTED:
+        files.append(_script("restore-secrets", restore_secrets, host))
     if host.service_manager == SYSTEMD:
         files += [BundleFile("host" + path, text.encode(), MODE_FILE) for path, text in systemd.files(spec, host)]
     else:

@@ -35,6 +35,9 @@ BRIEF = 15.0
 #: The statistics prefix of the listeners that clients use.
 GATEWAY = "gateway"
 
+#: What runs before the gateway starts, and is no part of its process.
+_BEFORE_IT = ("libexec/restore-secrets", "host/etc/systemd/system/openai-gateway-secrets.service")
+
 _COUNTERS = ("update_rejected", "update_failure")
 _IN_FLIGHT = ("rq_active", "rq_pending_active")
 _MANAGERS = (
@@ -253,8 +256,11 @@ def process_files(paths: Mapping[str, str]) -> dict[str, str]:
     return {
         path: value
         for path, value in paths.items()
-        if path.startswith(("envoy/bootstrap-", "libexec/", "supervisor/"))
-        or (path.startswith("host/") and path.endswith(".service"))
+        if path not in _BEFORE_IT
+        and (
+            path.startswith(("envoy/bootstrap-", "libexec/", "supervisor/"))
+            or (path.startswith("host/") and path.endswith(".service"))
+        )
     }
 
 

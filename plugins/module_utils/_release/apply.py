@@ -17,6 +17,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._release import 
     delivery,
     history,
     outside,
+    persist,
     secrets,
     store,
     swap,
@@ -77,6 +78,8 @@ def prepare(site: Site, plan: Plan, request: Request) -> Site:
 
 def activate(site: Site, view: View, plan: Plan, request: Request) -> Done:
     """Have the target served. When this raises, what served before serves as before, or nothing did."""
+    if plan.sealed_fault and persist.applies(site):
+        persist.prove(site)
     site = prepare(site, plan, request)
     where = site.host.secrets_dir
     kept = {} if request.secrets is None else secrets.current(where)
@@ -190,11 +193,21 @@ def _settle(site: Site, view: View, plan: Plan, request: Request, keeper: str) -
         site.ops.before("secrets", where)
         secrets.deliver(where, request.secrets, site.private_owner, keep_others=False, check=False)
         secrets.prune(where, kept_secrets(site, view, target, request.secrets), check=False)
+    if plan.sealed_fault:
+        _persist(site)
     for digest in plan.prune:
         store.remove(site.layout, site.ops, digest)
     problem = site.live.metrics_problem(target.envoy) if plan.process != NONE else ""
     if problem:
         raise ReleaseError(f"release {target.digest} is served, but its metrics are not: {problem}")
+
+
+def _persist(site: Site) -> None:
+    """Have on the disk what is in memory now, or nothing."""
+    if persist.applies(site):
+        persist.save(site, secrets.current(site.host.secrets_dir), check=False)
+    else:
+        persist.remove(site, check=False)
 
 
 def _record(site: Site, view: View, plan: Plan, request: Request) -> None:

@@ -77,6 +77,11 @@ class Layout:
     def history(self) -> Path:
         return self.releases / "history.json"
 
+    @property
+    def sealed_secrets(self) -> Path:
+        """The secrets on the disk, encrypted."""
+        return Path(self.host.state_dir, "secrets.sealed")
+
     def release(self, name: str) -> Path:
         """The directory of a release, or of a step towards one."""
         return self.releases / name

@@ -121,6 +121,11 @@ class Ops:
         self.before("run", " ".join(argv))
         return query(argv, timeout)
 
+    def feed(self, argv: Sequence[str], content: bytes, timeout: float = 60.0) -> bytes:
+        """Run a command that changes something, with a secret on its standard input; see `piped`."""
+        self.before("run", " ".join(argv))
+        return piped(argv, content, timeout)
+
     def signal(self, pid: int, number: int) -> None:
         """Send a signal to a process; one that is gone is no error."""
         self.before("signal", f"{pid} {number}")
@@ -152,12 +157,31 @@ def outcome(
     argv: Sequence[str], timeout: float = 60.0, environment: Mapping[str, str] | None = None
 ) -> tuple[int, str, str]:
     """Exit status, output and errors of a command. Raises ReleaseError when it cannot be started or does not end."""
+    done = _completed(argv, timeout, environment, b"")
+    return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+
+
+def piped(argv: Sequence[str], content: bytes, timeout: float = 60.0) -> bytes:
+    """The output of a command that changes nothing, with a secret on its standard input.
+
+    Raises ReleaseError with the last line of its complaints when it fails.
+    """
+    done = _completed(argv, timeout, None, content)
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise ReleaseError(f"{argv[0]} failed: {said[-1] if said else f'exit status {done.returncode}'}")
+    return done.stdout
+
+
+def _completed(
+    argv: Sequence[str], timeout: float, environment: Mapping[str, str] | None, content: bytes
+) -> subprocess.CompletedProcess[bytes]:
     full = dict(os.environ, LC_ALL="C", SYSTEMD_COLORS="0", SYSTEMD_PAGER="", **(environment or {}))
     full["PATH"] = full.get("PATH", os.defpath) + ":/usr/sbin:/sbin"  # not everybody's, and sysctl is there
     try:
-        done = subprocess.run(
+        return subprocess.run(
             list(argv),
-            stdin=subprocess.DEVNULL,
+            input=content,
             capture_output=True,
             timeout=timeout,
             check=False,
@@ -167,7 +191,6 @@ def outcome(
         raise ReleaseError(f"{' '.join(argv)} has not ended within {timeout:g} s") from None
     except OSError as error:
         raise ReleaseError(f"cannot run {argv[0]}: {error.strerror}") from None
-    return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
 
 
 def temporary_of(path: Path) -> Path:

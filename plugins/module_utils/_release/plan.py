@@ -15,6 +15,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._release import 
     checks,
     history,
     outside,
+    persist,
     secrets,
     store,
 )
@@ -75,6 +76,9 @@ class Plan:
     relink: bool
     secrets_changed: tuple[str, ...]
     secrets_removed: tuple[str, ...]
+    #: What is wrong with the secrets on the disk, see `persist.fault`, and where they are.
+    sealed_fault: str
+    sealed_path: str
     #: Everything below is housekeeping: it changes nothing that is served or managed.
     record: bool
     prune_clusters: bool
@@ -88,8 +92,11 @@ class Plan:
         if self.before != self.target.digest:
             return tuple(str(damage) for damage in self.target.damages)
         directories = tuple(f"{directory.path} (directory)" for directory in self.directories)
+        # That they follow the secrets in memory is no repair.
+        follows = self.sealed_fault == persist.CONTENT and (self.secrets_changed or self.secrets_removed)
+        sealed = (f"{self.sealed_path} ({self.sealed_fault})",) if self.sealed_fault and not follows else ()
         files = tuple("/" + path[len("host/") :] for path in self.outside_writes + self.outside_removes)
-        return tuple(str(damage) for damage in self.target.damages) + files + directories
+        return tuple(str(damage) for damage in self.target.damages) + files + directories + sealed
 
     @property
     def changed(self) -> bool:
@@ -97,7 +104,7 @@ class Plan:
         return (
             any((self.stage, self.make_user, self.relink, self.choose, self.reload_manager, self.process != NONE))
             or any((self.target.damages, self.directories, self.outside_writes, self.outside_removes, self.drain))
-            or any((self.secrets_changed, self.secrets_removed))
+            or any((self.secrets_changed, self.secrets_removed, self.sealed_fault))
         )
 
 
@@ -116,7 +123,7 @@ def make_plan(site: Site, view: View, target: Target, request: Request) -> Plan:
     process = (NONE if settled else RELOAD) if keeper else REPLACE if view.running else START
     at_boot = view.instances[keeper].at_boot if keeper else None
     others = [instance for name, instance in view.instances.items() if keeper and name != keeper]
-    changed, removed = _secrets(site, view, target, request)
+    changed, removed, in_the_end = _secrets(site, view, target, request)
     back = view.active if view.active != target.digest else view.previous
     known = [*view.releases.values(), target.manifest]
     return Plan(
@@ -136,20 +143,27 @@ def make_plan(site: Site, view: View, target: Target, request: Request) -> Plan:
         relink=not store.is_linked(site.layout) or not (view.linked == target.digest or (unpruned and settled)),
         secrets_changed=changed,
         secrets_removed=removed,
+        sealed_fault="" if in_the_end is None else persist.fault(site, in_the_end),
+        sealed_path=str(site.layout.sealed_secrets),
         record=history.active(view.history) != target.digest,
         prune_clusters=unpruned and settled and not accepted,
         prune=_too_old(site, view, target.digest, back, request.keep),
         leftovers=store.leftovers(site.layout, view.linked),
-        half_written=outside.half_written(site.layout, {path for each in known for path in each.outside}),
+        half_written=(
+            *outside.half_written(site.layout, {path for each in known for path in each.outside}),
+            *persist.half_written(site),
+        ),
     )
 
 
 def ahead(site: Site, view: View, plan: Plan, request: Request) -> tuple[str, ...]:
     """Why the plan cannot end well, found before it begins."""
+    why = persist.problem(site)
+    unkept = (why,) if why else ()
     if plan.process == NONE:
-        return ()
+        return unkept
     delivered = request.secrets or {}
-    return checks.problems(site.host, plan.target.envoy, delivered, view.pids, site.private_owner)
+    return (*unkept, *checks.problems(site.host, plan.target.envoy, delivered, view.pids, site.private_owner))
 
 
 def _keeper(site: Site, view: View, target: Target, expected: Mapping[str, str]) -> str:
@@ -176,12 +190,19 @@ def _runs_link(site: Site, view: View, keeper: str) -> bool:
     return not site.live.missing(keeper, expected_of(site, view.linked))
 
 
-def _secrets(site: Site, view: View, target: Target, request: Request) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    if request.secrets is None:
-        return (), ()
+def _secrets(
+    site: Site, view: View, target: Target, request: Request
+) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, secrets.Document] | None]:
+    """The files that change, those that go, and what is there in the end; None when that is not all that is needed."""
     where, owner = site.host.secrets_dir, site.private_owner
+    now = secrets.current(where)
+    if request.secrets is None:
+        complete = checks.secret_files(site.host, target.envoy) <= set(now)
+        return (), (), now if complete else None
     changed = secrets.deliver(where, request.secrets, owner, keep_others=False, check=True)
-    return changed, secrets.prune(where, kept_secrets(site, view, target, request.secrets), check=True)
+    kept = kept_secrets(site, view, target, request.secrets)
+    settled = {name: document for name, document in now.items() if name in kept}
+    return changed, secrets.prune(where, kept, check=True), {**settled, **secrets.parsed(request.secrets)}
 
 
 def kept_secrets(site: Site, view: View, target: Target, given: Iterable[str]) -> frozenset[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import INSTANCES
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.service import SYSTEM_FILES
-from ansible_collections.gatewayops.openai.plugins.module_utils._release import secrets, store
+from ansible_collections.gatewayops.openai.plugins.module_utils._release import persist, secrets, store
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import exists, temporary_of
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.service import STOPPED
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.site import Site
@@ -24,12 +24,15 @@ def traces(site: Site) -> tuple[str, ...]:
         found += [f"instance {each.name}"] if each.state != STOPPED or each.at_boot else []
     places = (*_files(site), *_entries(site), *(path for path in _directories(site) if _is_empty(path)))
     found += [str(path) for path in places if exists(path)]
+    found += [str(path) for path in persist.traces(site)]
     found += [str(Path(site.host.secrets_dir, name)) for name in secrets.prune(site.host.secrets_dir, (), check=True)]
     return tuple(found)
 
 
 def remove(site: Site, drain_wait: float) -> None:
     """Drain and stop what serves, at most `drain_wait` seconds, then remove the secrets, then everything else.
+
+    Of the secrets those on the disk go first: nothing would bring them back into memory after that.
 
     Raises ReleaseError when connections outlast that time; then nothing is removed, and no new ones are taken.
     """
@@ -41,6 +44,7 @@ def remove(site: Site, drain_wait: float) -> None:
     for name in instances:
         wait_stopped(site, name, drain_wait)
     site.manager.remove()
+    persist.remove(site, check=False)
     site.ops.before("secrets", site.host.secrets_dir)
     secrets.prune(site.host.secrets_dir, (), check=False)
     removed = [path for path in files if exists(path)]

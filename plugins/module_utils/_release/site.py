@@ -15,6 +15,7 @@ from typing import Protocol
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import ReleaseError
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import SYSTEMD, Host
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.binary import Binary
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.host_key import HostKey, Sealer
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.layout import Layout
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.live import Live
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import Ops, Owner
@@ -49,6 +50,7 @@ class Site:
     manager: Manager
     live: Live
     envoy: Validator
+    sealer: Sealer
     has_user: bool = True
     config_owner: Owner = None
     private_owner: Owner = None
@@ -65,11 +67,11 @@ def make_site(host: Host, ops: Ops) -> Site:
     layout = Layout(host)
     live = Live(layout)
     if host.service_manager != SYSTEMD:
-        return Site(layout, ops, Supervisor(layout, ops), live, Binary(host.envoy, None))
+        return Site(layout, ops, Supervisor(layout, ops), live, Binary(host.envoy, None), HostKey(ops))
     if os.geteuid() != 0:
         raise ReleaseError("a gateway under systemd can only be managed as root: set become to true")
-    site = Site(layout, ops, Systemd(ops), live, Binary(host.envoy, None), has_user=False, system_owner=(0, 0))
-    return with_user(site)
+    envoy = Binary(host.envoy, None)
+    return with_user(Site(layout, ops, Systemd(ops), live, envoy, HostKey(ops), has_user=False, system_owner=(0, 0)))
 
 
 def with_user(site: Site) -> Site:

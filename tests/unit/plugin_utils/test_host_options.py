@@ -36,6 +36,7 @@ def test_supervisor_keeps_everything_below_the_root_but_secrets_in_memory() -> N
     )
     assert built.secrets_dir.startswith("/dev/shm/openai-gateway-")
     assert built.user == "ada"
+    assert (built.secrets_persist, built.state_dir) == ("never", "/srv/gateway/state")
 
 
 def test_secrets_of_different_gateways_and_users_do_not_meet() -> None:
@@ -61,6 +62,10 @@ def test_what_is_given_wins_over_the_root() -> None:
         ({"envoy": "/usr/bin/envoy", "root": "/srv"}, "^gateway_root is for the service manager supervisor"),
         ({"envoy": "envoy"}, "^gateway_envoy must be a plain absolute path, not 'envoy'$"),
         ({"envoy": "/opt/envoy", "fleet_size": 0}, "^gateway_fleet_size must be at least 1$"),
+        (
+            {**SUPERVISOR, "root": "/srv/gw", "secrets_persist": "encrypted"},
+            "^gateway_secrets_persist must be never under supervisor",
+        ),
         ({**SUPERVISOR, "root": "/srv/" + "long" * 25}, "^gateway_runtime_dir is too long for the path of a socket"),
     ],
 )

@@ -26,7 +26,7 @@ def test_defaults_are_those_of_systemd() -> None:
 
 def test_options_and_back() -> None:
     host = host_from_options({"envoy": ENVOY, "fleet_size": "3", "service_manager": "supervisor", "supervisord": "/s"})
-    assert (host.fleet_size, host.service_manager) == (3, "supervisor")
+    assert (host.fleet_size, host.service_manager, host.secrets_persist) == (3, "supervisor", "never")
     assert host_from_options(host_to_options(host)) == host
 
 
@@ -53,6 +53,9 @@ def test_options_and_back() -> None:
         ({"user": "a:b"}, "host.user must be the name of a user"),
         ({"user": ""}, "host.user must be the name of a user"),
         ({"user": "a b"}, "host.user must be the name of a user"),
+        ({"state_dir": "state"}, "host.state_dir must be a plain absolute path"),
+        ({"secrets_persist": "plain"}, "host.secrets_persist must be encrypted or never"),
+        ({"service_manager": "supervisor", "secrets_persist": "encrypted"}, "host.secrets_persist must be never under"),
         ({"service_manager": "runit"}, "host.service_manager must be systemd or supervisor"),
         ({"service_manager": "supervisor"}, "host.supervisord must be the path of supervisord"),
         ({"colour": "blue"}, "host.colour is not an option of a host"),

@@ -18,8 +18,10 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files im
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host, host_from_options
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.service import SYSTEM_FILES
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.units import compile_host
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.admin import process_files
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
 
+SECRETS_UNIT = "host/etc/systemd/system/openai-gateway-secrets.service"
 UNIT = "host/etc/systemd/system/openai-gateway@.service"
 SUPERVISOR = {"service_manager": "supervisor", "supervisord": "/opt/bin/supervisord", "config_dir": "/home/me/gw/etc"}
 
@@ -47,7 +49,28 @@ def unit(options: dict[str, Any] | None = None, **more: Any) -> list[str]:
 
 
 def test_systemd_has_these_files() -> None:
-    assert sorted(files()) == sorted(["libexec/gateway-admin", *("host" + path for path in SYSTEM_FILES)])
+    scripts = ["libexec/gateway-admin", "libexec/restore-secrets"]
+    assert sorted(files()) == sorted([*scripts, *("host" + path for path in SYSTEM_FILES)])
+
+
+def test_nothing_restores_secrets_that_are_not_kept() -> None:
+    restoring = {"libexec/restore-secrets", SECRETS_UNIT}
+    kept, never = files(), files({"secrets_persist": "never"})
+    assert set(kept) - set(never) == restoring
+    assert all(never[path] == kept[path] for path in never), "so no process has to be replaced"
+    assert not restoring & set(process_files(dict.fromkeys(kept, "")))
+
+
+def test_unit_that_restores_secrets() -> None:
+    lines = files({"state_dir": "/srv/state", "user": "llm"})[SECRETS_UNIT].content.decode().splitlines()
+    assert "ConditionPathExists=/srv/state/secrets.sealed" in lines
+    assert (
+        "ExecStart=/usr/bin/python3 -I /etc/openai-gateway/current/libexec/restore-secrets /srv/state/secrets.sealed "
+        "/run/openai-gateway/secrets llm /etc/openai-gateway/.lock"
+    ) in lines
+    gateway = dict(line.split("=", 1) for line in unit() if "=" in line)
+    assert "openai-gateway-secrets.service" in gateway["After"].split()
+    assert "openai-gateway-secrets.service" in gateway["Wants"].split()
 
 
 def test_supervisor_puts_nothing_on_the_system() -> None:

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import GatewayError, ReleaseError
-from ansible_collections.gatewayops.openai.plugins.module_utils._release import admin, store
+from ansible_collections.gatewayops.openai.plugins.module_utils._release import admin, secrets, store
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.layout import digest_of
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import told
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.restore_secrets import unpack
 
 from .world import REFUSED_MODEL, TAKEN_PORT, World, WorldOps, spec
 
@@ -108,6 +109,9 @@ def assert_settled(world: World, raw: dict[str, Any]) -> None:
     assert not site.manager.is_stale()
     assert not list((world.directory / "root").rglob(".*"))
     assert not list(world.layout.config.glob(".current*"))
+    kept = unpack(world.layout.sealed_secrets.read_bytes(), site.sealer.decrypt)
+    assert kept == secrets.current(world.host.secrets_dir)
+    assert [path.name for path in world.layout.sealed_secrets.parent.iterdir()] == [world.layout.sealed_secrets.name]
 
 
 pytestmark = pytest.mark.usefixtures("world")

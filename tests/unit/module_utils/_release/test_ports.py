@@ -103,8 +103,10 @@ def test_a_port_that_may_not_be_bound(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_secret_files_that_a_release_reads(world: World) -> None:
     raw = spec("a")
     raw["gateway_providers"]["p"]["api_key"] = "vault://kv/p#key"
-    files = {file.path: file.content for file in world.bundle(raw).files}
-    assert checks.secret_files(world.host, files) == {"consumers.json", "provider-p.json"}
+    bundle = world.bundle(raw)
+    assert len(bundle.secrets) == 2
+    found = checks.secret_files(world.host, {file.path: file.content for file in bundle.files})
+    assert found == {file.name for file in bundle.secrets}
 
 
 def test_certificates_on_the_host(world: World) -> None:

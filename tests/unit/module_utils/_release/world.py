@@ -54,8 +54,9 @@ def spec(*models: str, port: int = 8443, size: str = "small", **more: Any) -> di
 class World:
     """The host. Its directory holds `etc`, `run`, `log`, `root` and `world.json`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, **options: Any) -> None:
         self.directory = directory
+        self.options = options
         self.layout = Layout(self.host, directory / "root")
         self._state = directory / "world.json"
         if not self._state.exists():
@@ -71,7 +72,9 @@ class World:
                 "runtime_dir": str(self.directory / "run"),
                 "secrets_dir": str(self.directory / "run" / "secrets"),
                 "log_dir": str(self.directory / "log"),
+                "state_dir": str(self.directory / "state"),
                 "envoy": "/opt/envoy/envoy",
+                **self.options,
             }
         )
 
@@ -94,7 +97,7 @@ class World:
     def site(self, ops: Ops | None = None) -> Site:
         """The site that a run works on."""
         ops = ops or WorldOps(self)
-        return Site(self.layout, ops, Manager(self, ops), Live(self), Envoy())
+        return Site(self.layout, ops, Manager(self, ops), Live(self), Envoy(), HostKey(ops))
 
     def run(self, request: Request, state: str = "active", *, check: bool = False, ops: Ops | None = None) -> Any:
         """One run."""
@@ -183,6 +186,31 @@ class WorldOps(Ops):
         """Commands are only noted."""
         self.before("run", " ".join(argv))
         return ""
+
+
+class HostKey:
+    """What encrypts with the key of the host: nothing of the content can be seen, and another key finds nothing."""
+
+    def __init__(self, ops: Ops, key: str = "this host", why: str = "") -> None:
+        self._ops = ops
+        self._key = key
+        self._why = why
+
+    def problem(self) -> str:
+        return self._why
+
+    def encrypt(self, name: str, content: bytes) -> bytes:
+        self._ops.before("run", "encrypt")
+        return json.dumps([self._key, name, content.hex()]).encode()
+
+    def decrypt(self, name: str, text: bytes) -> bytes:
+        try:
+            key, sealed_name, content = json.loads(text)
+        except ValueError:
+            raise ReleaseError("it is damaged") from None
+        if (key, sealed_name) != (self._key, name):
+            raise ReleaseError("it is of another host")
+        return bytes.fromhex(content)
 
 
 class Manager:
