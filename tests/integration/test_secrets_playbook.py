@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -145,8 +146,12 @@ def test_a_run_logs_in_once_and_reads_each_secret_once(ansible: Ansible, bao: op
     began = bao.position()
     status, output = ansible.play(*map(use_all_keys, range(3)))
     assert status == 0, output
+    deadline = time.monotonic() + 5
+    while "auth/token/revoke-self" not in bao.requests(began) and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert sorted(bao.requests(began)) == [
         "auth/approle/login",
+        "auth/token/revoke-self",
         *(f"kv/data/providers/{number}" for number in range(SECRETS)),
     ], f"{HOSTS} hosts, 3 tasks, {SECRETS} secrets"
     assert CANARY not in output
@@ -211,7 +216,8 @@ def test_a_secret_shows_nowhere(ansible: Ansible, memory: Path, callback: str) -
     for word in (CANARY, ansible.secret_id):
         assert word not in output
         for path in ansible.directory.rglob("*"):
-            assert path.is_dir() or path.name == "secret-id" or word.encode() not in path.read_bytes(), path
+            if path.is_file() and path.name != "secret-id":
+                    assert word.encode() not in path.read_bytes(), path
 
 
 def test_the_module_says_what_changes_in_check_mode_and_does_it_otherwise(ansible: Ansible, memory: Path) -> None:

@@ -196,7 +196,7 @@ def test_a_secret_that_cannot_be_read(run: Run, bao: openbao.OpenBao, text: str,
     [
         ("key", "has no field 'key'; it has 'api_key', 'empty', 'number', 'organization'"),
         ("number", "the field 'number' in the secret in Vault at {} is not text"),
-        ("empty", "is empty"),
+        ("empty", "write a new key there, or refer to a field with one that is valid"),
     ],
 )
 def test_a_field_that_cannot_be_used(run: Run, bao: openbao.OpenBao, field: str, message: str) -> None:

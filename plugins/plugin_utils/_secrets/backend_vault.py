@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, NamedTuple
+
+from ansible.utils.display import Display
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Reference
@@ -36,6 +38,7 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_c
     VaultClient,
 )
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_login import Login
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.watch import Keeper
 
 #: Reads at a time: with 40 ms to the store, 50 reads take 0.4 s so, and 2.2 s one by one.
 _THREADS = 8
@@ -70,6 +73,7 @@ class VaultBackend:
     def __init__(self, options: VaultOptions, cache: RunCache) -> None:
         self._options = options
         self._cache = cache
+        self._keeper = Keeper(cache)
         self._name = cache.name("vault " + json.dumps(identity(options), sort_keys=True))
 
     @property
@@ -105,6 +109,30 @@ class VaultBackend:
                 raise SecretError(f"the cache of this run cannot be written: {error.strerror}") from None
         return {secret: self._answer(state, secret) for secret in wanted}
 
+    @contextmanager
+    def visit(self, location: str) -> Iterator[tuple[VaultClient, Place | None]]:
+        """The store itself, with the run's login, and the engine that holds ``location``: for more than reading.
+
+        No other process of the run asks the store meanwhile, and the run reads ``location`` anew after it. Raises
+        SecretError, also in place of a StoreError of what is done in it.
+        """
+        try:
+            with self._cache.lock(self._name), ExitStack() as visit:
+                state = self._state()
+                state["secrets"].pop(Secret(location, None).key, None)
+                self._unknown(state, [Secret(location, None)])
+                state["failure"] = None
+                try:
+                    reader = _Reader(self._options, state, visit, self._keeper)
+                    yield reader.client, reader.engine(location)
+                except StoreError as failure:
+                    self._note_failure(state, failure)
+                    raise self._failed(state["failure"]) from None
+                finally:
+                    self._cache.publish(self._name, state)
+        except OSError as error:
+            raise SecretError(f"the cache of this run cannot be written: {error.strerror}") from None
+
     def _unknown(self, state: Mapping[str, Any], wanted: Iterable[Secret]) -> list[Secret]:
         """Those that have to be asked for. Raises SecretError when the store failed for good or not long ago."""
         unknown = _missing(state, wanted)
@@ -126,33 +154,34 @@ class VaultBackend:
     def _learn(self, wanted: Sequence[Secret]) -> Mapping[str, Any]:
         """Ask the store for what no process of the run has asked for yet, and publish the answers."""
         with self._cache.lock(self._name):
-            state: dict[str, Any] = {
-                "token": None,
-                "mounts": {},
-                "secrets": {},
-                "failure": None,
-                **self._cache.load(self._name),
-            }
+            state = self._state()
             unknown = self._unknown(state, wanted)
             if not unknown:
                 return state
             state["failure"] = None
             try:
                 with ExitStack() as visit:
-                    _Reader(self._options, state, visit).read(unknown)
+                    _Reader(self._options, state, visit, self._keeper).read(unknown)
             except StoreError as failure:
-                until = None if failure.lasting else time.time() + _RETRY_AFTER
-                state["failure"] = {"text": str(failure), "until": until}
+                self._note_failure(state, failure)
             self._cache.publish(self._name, state)
             if state["failure"] and _missing(state, wanted):
                 raise self._failed(state["failure"])
             return state
 
+    def _state(self) -> dict[str, Any]:
+        return {"token": None, "mounts": {}, "secrets": {}, "failure": None, **self._cache.load(self._name)}
+
+    def _note_failure(self, state: dict[str, Any], failure: StoreError) -> None:
+        until = None if failure.lasting else time.time() + _RETRY_AFTER
+        state["failure"] = {"text": str(failure), "until": until}
+
 
 class _Reader:
     """One visit to the store, under the lock; writes what it learns into ``state``. ``visit`` ends its connections."""
 
-    def __init__(self, options: VaultOptions, state: dict[str, Any], visit: ExitStack) -> None:
+    def __init__(self, options: VaultOptions, state: dict[str, Any], visit: ExitStack, keeper: Keeper) -> None:
+        self._keeper = keeper
         self._options = options
         self._state = state
         self._visit = visit
@@ -172,6 +201,18 @@ class _Reader:
             with ThreadPoolExecutor(min(_THREADS, len(rest))) as pool:
                 list(pool.map(self._note, rest))
 
+    @property
+    def client(self) -> VaultClient:
+        """The connection, which is logged in."""
+        return self._client
+
+    def engine(self, location: str) -> Place | None:
+        """The engine that holds a location for certain, whatever the options say; None when nobody knows of one."""
+        place = self._known(location) or self._ask(location)
+        if place is not None:
+            self._mounts[place.mount] = place.version
+        return place
+
     def _connect(self) -> VaultClient:
         token = self._state["token"]
         if token and (token["until"] is None or time.time() < token["until"]):
@@ -181,11 +222,31 @@ class _Reader:
             client = self._open("")
         except SecretError as error:
             raise StoreError(f"cannot be asked: {error}", lasting=True) from None
+        if self._options.auth_method != "token":
+            # Before the login, so that no token is ever without somebody who revokes it.
+            with suppress(OSError), _living_run():
+                self._keeper.start()
         login = self._login(client)
+        self._keep(client, login)
         until = None if login.seconds is None else time.time() + login.seconds - min(_MARGIN, login.seconds / 10)
         self._state["token"] = {"value": login.token, "until": until}
         client.hvac.token = login.token
         return client
+
+    def _keep(self, client: VaultClient, login: Login) -> None:
+        if not login.own:
+            return
+        try:
+            with _living_run():
+                self._keeper.hold(self._options, login)
+        except StoreError:
+            client.hvac.token = login.token
+            with suppress(StoreError, DeniedError, MissingError, RejectedError):
+                client.post("auth/token/revoke-self", {})
+            raise
+        except OSError:
+            what = "the token of this run will not be revoked; it ends after its own time"
+            Display().warning(f"Vault at {self._options.addr}: {what}")
 
     def _open(self, token: str) -> VaultClient:
         client = VaultClient(self._options, token)
@@ -237,6 +298,9 @@ class _Reader:
         """The engine that holds a location, as far as it is known."""
         if self._options.kv_version is not None:
             return Place(location.partition("/")[0] + "/", self._options.kv_version)
+        return self._known(location)
+
+    def _known(self, location: str) -> Place | None:
         return next((Place(*known) for known in self._mounts.items() if location.startswith(known[0])), None)
 
     def _get(self, secret: Secret, place: Place) -> Mapping[str, Any]:
@@ -265,6 +329,14 @@ class _Reader:
         if data.get("type") not in ("kv", "generic"):
             raise SecretError(f"has no key-value engine at {data.get('path')}: it is of type {data.get('type')}")
         return Place(str(data["path"]), int((data.get("options") or {}).get("version") or 1))
+
+
+@contextmanager
+def _living_run() -> Iterator[None]:
+    try:
+        yield
+    except ProcessLookupError:
+        raise StoreError("is not asked any more: the run was ended", lasting=True) from None
 
 
 def _missing(state: Mapping[str, Any], secrets: Iterable[Secret]) -> list[Secret]:

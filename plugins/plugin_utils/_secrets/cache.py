@@ -15,6 +15,7 @@ the store holds the lock of that file, so that one process logs in while the oth
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hmac
 import json
@@ -35,21 +36,25 @@ _NONCE = 12
 class RunCache:
     """Sealed JSON objects in ``directory``, found by a name that says nothing about what they are."""
 
-    def __init__(self, directory: Path, secret: bytes) -> None:
+    def __init__(self, directory: Path, secret: bytes, run: int | None = None) -> None:
+        """``run`` is the main process of the run, which a cache by itself has not."""
         # A dependency of ansible-core, which ansible-test leaves out where it only imports plugins.
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
         from cryptography.hazmat.primitives.hashes import SHA256
         from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
         keys = HKDF(algorithm=SHA256(), length=64, salt=None, info=b"gatewayops.openai run cache").derive(secret)
-        self._directory = directory
+        self.directory = directory
+        self.run = run
         self._cipher = AESGCM(keys[:32])
         self._naming = keys[32:]
 
     @classmethod
     def of_this_run(cls) -> RunCache:
         """The cache that the forks of this run share."""
-        return cls(Path(C.DEFAULT_LOCAL_TMP) / _DIRECTORY, bytes(multiprocessing.current_process().authkey))
+        main = multiprocessing.parent_process()
+        run = os.getpid() if main is None or main.pid is None else main.pid
+        return cls(Path(C.DEFAULT_LOCAL_TMP) / _DIRECTORY, bytes(multiprocessing.current_process().authkey), run)
 
     def name(self, identity: str) -> str:
         """The file name for an identity, which may hold secrets: a keyed hash, whose key dies with the run."""
@@ -60,7 +65,7 @@ class RunCache:
         from cryptography.exceptions import InvalidTag
 
         try:
-            sealed = (self._directory / name).read_bytes()
+            sealed = (self.directory / name).read_bytes()
             content = self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], name.encode())
         except (OSError, InvalidTag, ValueError):
             return {}
@@ -71,12 +76,12 @@ class RunCache:
         """Seal an object and put it in place of the one before. The caller holds the lock. Raises OSError."""
         nonce = secrets.token_bytes(_NONCE)
         sealed = nonce + self._cipher.encrypt(nonce, json.dumps(value).encode(), name.encode())
-        temporary = self._directory / f".{name}.{secrets.token_hex(8)}"
+        temporary = self.directory / f".{name}.{secrets.token_hex(8)}"
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(sealed)
-            temporary.replace(self._directory / name)
+            temporary.replace(self.directory / name)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink()
@@ -84,8 +89,26 @@ class RunCache:
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Wait until no other process asks the same store. Raises OSError."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (self._directory / f"{name}.lock").open("wb") as file:
+        """Wait until no other process asks the same store. Raises OSError.
+
+        Not for a worker whose run was killed: it would log in anew and leave files that nobody removes.
+        """
+        if self.run is not None and has_ended(self.run):
+            raise ProcessLookupError(errno.ESRCH, "the run was ended")
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self.directory / f"{name}.lock").open("wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def has_ended(run: int) -> bool:
+    """Whether the main process of a run is there no more."""
+    if run in (os.getpid(), os.getppid()):
+        return False
+    try:
+        os.kill(run, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
