@@ -17,9 +17,14 @@ options:
   _terms:
     description:
       - C(vault://MOUNT/PATH#FIELD[?version=N]), a field of a secret in a key-value engine of Vault or OpenBao.
+      - C(aws-sm://NAME[#JSON_KEY][?stage=STAGE|?version_id=ID]), a secret in AWS Secrets Manager or a key of the JSON
+        object in it. C(NAME) may be an ARN, whose region then wins.
       - C(env://NAME), an environment variable of the controller.
       - C(file:///PATH[#JSON_KEY]), a file on the controller or a top-level key of its JSON.
         Exactly one line break at the end of a whole file is dropped; everything else stays as it is.
+      - C(lookup://PLUGIN/TERM[#JSON_KEY]), what any lookup plugin answers to the term, or a key of the dictionary or
+        JSON object that it answers. The plugin takes its options from its own variables, environment variables and
+        C(ansible.cfg), and what it answers is kept for the run.
     type: list
     elements: str
     required: true
@@ -34,6 +39,8 @@ notes:
   - An empty value is an error, because an empty key is never meant.
 seealso:
   - plugin: gatewayops.openai.vault_kv
+    plugin_type: lookup
+  - plugin: gatewayops.openai.aws_secret
     plugin_type: lookup
 """
 
@@ -71,15 +78,26 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references
     SourceError,
     parse_source,
 )
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import SecretOptions, plugin_options
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.backend_lookup import Surroundings
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import (
+    AWS,
+    PREFIXES,
+    SecretOptions,
+    plugin_options,
+)
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.session import SecretSession
+
+#: What the names of the options begin with that a scheme needs. A login to Vault may take credentials of AWS.
+_OPTIONS = {"vault": PREFIXES, "aws-sm": (AWS,)}
 
 
 class LookupModule(LookupBase):
     def run(self, terms: Sequence[Any], variables: Mapping[str, Any] | None = None, **kwargs: Any) -> list[str]:
         try:
             references = [_reference(term, number) for number, term in enumerate(terms, 1)]
-            values = SecretSession(self._stores(references, kwargs, variables or {})).resolve(references)
+            surroundings = Surroundings(self._loader, self._templar, variables or {})
+            options = self._stores(references, kwargs, variables or {})
+            values = SecretSession(options, surroundings=surroundings).resolve(references)
         except SecretError as error:
             raise AnsibleLookupError(str(error)) from None
         return [values[reference] for reference in references]
@@ -87,10 +105,9 @@ class LookupModule(LookupBase):
     def _stores(
         self, references: Sequence[Reference], direct: Mapping[str, Any], variables: Mapping[str, Any]
     ) -> SecretOptions:
-        # The options of Vault may come from this very lookup (a secret id in a file): look at them only for Vault.
-        if any(reference.scheme == "vault" for reference in references):
-            return plugin_options(self, direct, variables)
-        return SecretOptions()
+        # The options of a store may come from this very lookup (a secret id in a file): look only at those needed.
+        prefixes = {prefix for reference in references for prefix in _OPTIONS.get(reference.scheme, ())}
+        return plugin_options(self, direct, variables, of=tuple(prefixes)) if prefixes else SecretOptions()
 
 
 def _reference(term: Any, number: int) -> Reference:

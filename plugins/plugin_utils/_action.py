@@ -25,6 +25,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._errors import G
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host, host_to_options
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table import SHARED, variables
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._host_options import HOST_OPTIONS, host_from
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.backend_lookup import Surroundings
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import (
     PREFIXES,
     action_argument_spec,
@@ -107,7 +108,8 @@ class GatewayAction(ActionBase):
 
     def session(self) -> SecretSession:
         """The stores, as this task's options and variables say how to reach them."""
-        return SecretSession(action_options(self._task.args, self.variables, self._templar))
+        options = action_options(self._task.args, self.variables, self._templar)
+        return SecretSession(options, surroundings=Surroundings(self._loader, self._templar, self.variables))
 
     def options(self) -> dict[str, Any]:
         """The value of every option in OPTIONS, None for one that is not given and has no default."""

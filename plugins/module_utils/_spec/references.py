@@ -13,7 +13,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass, field
-from typing import Union
+from typing import Any, Union
 
 #: How a reference of each scheme is written.
 FORMS = {
@@ -58,14 +58,14 @@ class Reference:
 
     ``location`` is ``MOUNT/PATH`` for ``vault``, the name or ARN for ``aws-sm``, the variable's name for ``env``, the
     absolute path for ``file`` and ``PLUGIN/TERM`` for ``lookup``. ``field`` is the field of a ``vault`` secret (always
-    there) or a top-level JSON key (optional). ``version`` is a number for ``vault`` and ``stage=STAGE`` or
-    ``version_id=ID`` for ``aws-sm``; without it, the newest is meant.
+    there) or a top-level JSON key (optional). ``version`` is an ``int`` for ``vault`` and the text ``stage=STAGE`` or
+    ``version_id=ID`` for ``aws-sm``; None stands for the newest.
     """
 
     scheme: str
     location: str
     field: str | None = None
-    version: int | str | None = None
+    version: Any = None
 
     @property
     def text(self) -> str:
@@ -134,8 +134,9 @@ def _reference(scheme: str, text: str) -> Reference:
     match = _matches(_PATTERNS[scheme], text)
     if match is None:
         raise SourceError(f"{scheme}:// references are written {FORMS[scheme]}")
-    location, field_name, version = (*match.groups(), None, None)[:3]
-    return Reference(scheme, location, field_name, int(version) if scheme == "vault" and version else version)
+    location, *rest = match.groups()
+    field_name, version = (*rest, None, None)[:2]
+    return Reference(scheme, str(location), field_name, int(version) if scheme == "vault" and version else version)
 
 
 def _matches(pattern: str, text: str) -> re.Match[str] | None:

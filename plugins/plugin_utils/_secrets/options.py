@@ -23,12 +23,12 @@ from ansible.plugins.lookup import LookupBase
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
 
 _LOOKUP = "gatewayops.openai.secret"
-_VAULT = "vault_"
-_AWS = "aws_"
+VAULT = "vault_"
+AWS = "aws_"
 #: What the names of the options of stores begin with.
-PREFIXES = (_VAULT, _AWS)
+PREFIXES = (VAULT, AWS)
 #: Options whose values are secrets.
-SECRET = frozenset(f"{_VAULT}{name}" for name in ("token", "secret_id", "wrapped_secret_id", "jwt", "password"))
+SECRET = frozenset(f"{VAULT}{name}" for name in ("token", "secret_id", "wrapped_secret_id", "jwt", "password"))
 _SECONDS = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|)\Z")
 _KV_VERSIONS = {"auto": None, "1": 1, "2": 2}
 
@@ -92,40 +92,47 @@ def options_from(get: Callable[[str], Any]) -> SecretOptions:
     """
     aws = AwsOptions(
         **{
-            **_texts(get, _AWS, AwsOptions),
-            "endpoint_url": _address(get, f"{_AWS}endpoint_url"),
-            "timeout": _timeout(get, f"{_AWS}timeout"),
+            **_texts(get, AWS, AwsOptions),
+            "endpoint_url": _address(get, f"{AWS}endpoint_url"),
+            "timeout": _timeout(get, f"{AWS}timeout"),
         }
     )
-    texts = _texts(get, _VAULT, VaultOptions)
+    texts = _texts(get, VAULT, VaultOptions)
     vault = VaultOptions(
         **{
             **texts,
-            "addr": _address(get, f"{_VAULT}addr"),
+            "addr": _address(get, f"{VAULT}addr"),
             "auth_method": texts["auth_method"] or VaultOptions.auth_method,
             "auth_mount": texts["auth_mount"].strip("/"),
             "aws": aws,
-            "timeout": _timeout(get, f"{_VAULT}timeout"),
-            "kv_version": _kv_version(_text(get, f"{_VAULT}kv_version")),
+            "timeout": _timeout(get, f"{VAULT}timeout"),
+            "kv_version": _kv_version(_text(get, f"{VAULT}kv_version")),
         }
     )
     return SecretOptions(vault=vault, aws=aws)
 
 
-def plugin_options(plugin: LookupBase, direct: Mapping[str, Any], variables: Mapping[str, Any]) -> SecretOptions:
-    """Set the options of a lookup and return those of the stores.
+def plugin_options(
+    plugin: LookupBase, direct: Mapping[str, Any], variables: Mapping[str, Any], *, of: tuple[str, ...] = PREFIXES
+) -> SecretOptions:
+    """Set the options of a lookup and return those of the stores whose prefixes are in ``of``.
 
     Precedence: ``direct`` (arguments), Ansible variable, environment, ini, default. Only the variables that options
     come from are looked at; they are templated first, which Ansible leaves to its callers.
     """
     options = {entry["name"]: name for name, entry in _variables(plugin)}
-    given = {name: plugin._templar.template(variables[name]) for name in options if name in variables}
+    given = {
+        name: plugin._templar.template(variables[name])
+        for name, option in options.items()
+        if name in variables and not option.startswith(tuple({*PREFIXES} - {*of}))
+    }
     for name, value in [*direct.items(), *((options[variable], value) for variable, value in given.items())]:
         # Ansible's own complaint would show the value, and a whole secret in place of a field is easily taken.
         if name in SECRET and isinstance(value, (dict, list, tuple)):
             raise SecretError(f"{name} must be text")
     plugin.set_options(var_options=given, direct=dict(direct))
-    return options_from(lambda name: plugin.get_option(name) if name in plugin.option_definitions else None)
+    known = [name for name in plugin.option_definitions if name.startswith(of)]
+    return options_from(lambda name: plugin.get_option(name) if name in known else None)
 
 
 def action_options(task_args: Mapping[str, Any], task_vars: Mapping[str, Any], templar: Any) -> SecretOptions:

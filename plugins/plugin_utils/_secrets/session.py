@@ -12,6 +12,11 @@ from typing import Any
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Reference
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets import backend_env, backend_file
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.backend_aws import AwsBackend
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.backend_lookup import (
+    LookupBackend,
+    Surroundings,
+)
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.backend_vault import Secret, VaultBackend
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.cache import RunCache
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.fields import EndedError
@@ -27,9 +32,13 @@ _SHOWN = 5
 class SecretSession:
     """Reads secrets for the whole run: what any process of it has read or been refused is not asked again."""
 
-    def __init__(self, options: SecretOptions, cache: RunCache | None = None) -> None:
+    def __init__(
+        self, options: SecretOptions, cache: RunCache | None = None, *, surroundings: Surroundings | None = None
+    ) -> None:
+        """``surroundings`` are for ``lookup://`` references, which cannot be had without."""
         self._options = options
         self._cache = cache
+        self._surroundings = surroundings
 
     def resolve(
         self, references: Iterable[Reference], *, may_end: Container[Reference] = frozenset()
@@ -83,11 +92,23 @@ class SecretSession:
     def _vault(self) -> VaultBackend:
         return VaultBackend(self._options.vault, self._cache or RunCache.of_this_run())
 
+    @cached_property
+    def _aws(self) -> AwsBackend:
+        return AwsBackend(self._options.aws, self._cache or RunCache.of_this_run())
+
+    @cached_property
+    def _lookups(self) -> LookupBackend:
+        if self._surroundings is None:
+            raise SecretError("lookup plugins cannot be asked here")
+        return LookupBackend(self._surroundings, self._cache or RunCache.of_this_run())
+
     def _fetch(self, scheme: str) -> Fetch:
         backends: Mapping[str, Callable[[], Fetch]] = {
             "vault": lambda: self._vault.fetch,
+            "aws-sm": lambda: self._aws.fetch,
             "env": lambda: backend_env.fetch,
             "file": lambda: backend_file.fetch,
+            "lookup": lambda: self._lookups.fetch,
         }
         return backends[scheme]()
 

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -16,13 +17,14 @@ CANARY = "canary-90cd"
 
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("VAULT_ADDR", "BAO_ADDR", "VAULT_TOKEN", "BAO_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith(("VAULT_", "BAO_", "AWS_"))]:
+        monkeypatch.delenv(name)
 
 
 def lookup(*terms: Any, variables: dict[str, Any] | None = None, **options: Any) -> list[str]:
-    templar = Templar(loader=DataLoader(), variables=variables or {})
-    plugin = lookup_loader.get("gatewayops.openai.secret", templar=templar)
+    loader = DataLoader()
+    templar = Templar(loader=loader, variables=variables or {})
+    plugin = lookup_loader.get("gatewayops.openai.secret", loader=loader, templar=templar)
     values: list[str] = plugin.run(list(terms), variables=variables or {}, **options)
     return values
 
@@ -53,3 +55,16 @@ def test_options_of_vault_are_not_looked_at_for_other_stores(monkeypatch: pytest
     """They may come from this very lookup, for instance a secret id in a file."""
     monkeypatch.setenv("GATEWAY_A", "a")
     assert lookup("env://GATEWAY_A", variables={"gateway_vault_addr": "{{ undefined_here }}"}) == ["a"]
+
+
+def test_a_secret_for_vault_may_come_from_aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAULT_ADDR", "nonsense")
+    with pytest.raises(AnsibleLookupError, match=r"^aws-sm://a: .* aws_ca_file /none does not exist$"):
+        lookup(
+            "aws-sm://a", variables={"gateway_vault_secret_id": "{{ undefined_here }}", "gateway_aws_ca_file": "/none"}
+        )
+
+
+def test_other_lookups_are_a_store() -> None:
+    variables = {"gateway_vault_secret_id": "{{ undefined_here }}"}
+    assert lookup("lookup://ansible.builtin.pipe/echo one word", variables=variables) == ["one word"]
