@@ -23,6 +23,7 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.session
 
 CANARY = "canary-3d4e5f"
 LOGIN = "auth/approle/login"
+RENEW = "auth/token/renew-self"
 POLICY = """
 path "kv/data/providers/*" { capabilities = ["read"] }
 path "kv1/providers/*" { capabilities = ["read"] }
@@ -263,13 +264,45 @@ def test_a_token_that_ended_during_the_run_is_replaced(bao: openbao.OpenBao, tmp
     run.resolve("vault://kv/providers/openai#api_key")
     time.sleep(1.1)
     run.resolve("vault://kv/providers/azure#api_key")
-    assert run.requests == [LOGIN, "kv/data/providers/openai", LOGIN, "kv/data/providers/azure"]
+    assert run.requests == [LOGIN, "kv/data/providers/openai", RENEW, LOGIN, "kv/data/providers/azure"]
+
+
+def test_a_token_with_little_left_is_renewed(bao: openbao.OpenBao, tmp_path: Path) -> None:
+    role_id, secret_id = bao.approle("brief", POLICY, token_ttl="3s")
+    given = {"addr": bao.address, "auth_method": "approle", "role_id": role_id, "secret_id": secret_id}
+    run = Run(bao, tmp_path / "cache", given)
+    for wait, name in ((0.0, "openai"), (2.2, "azure"), (2.2, "none")):
+        time.sleep(wait)
+        if name == "none":
+            run.refusal(f"vault://kv/providers/{name}#api_key")
+        else:
+            run.resolve(f"vault://kv/providers/{name}#api_key")
+    read = "kv/data/providers/"
+    assert [path for path in run.requests if not path.startswith("sys/")] == [
+        *(LOGIN, f"{read}openai", RENEW, f"{read}azure", RENEW, f"{read}none"),
+    ]
+
+
+def test_a_token_that_was_revoked_during_the_run(bao: openbao.OpenBao, role: dict[str, Any], tmp_path: Path) -> None:
+    run = Run(bao, tmp_path / "cache", role)
+    run.resolve("vault://kv/providers/openai#api_key")
+    bao.call("POST", "sys/leases/revoke-prefix/auth/approle/login")
+    wanted = ["vault://kv/providers/azure#api_key", "vault://kv1/providers/azure#api_key"]
+    assert run.resolve(*wanted) == [f"{CANARY}-azure", f"{CANARY}-2"]
+    assert run.requests.count(LOGIN) == 2
+
+    token = bao.call("POST", "auth/token/create", {"policies": ["default", "gateway"]})["auth"]["client_token"]
+    given = Run(bao, tmp_path / "given", {"addr": bao.address, "token": token})
+    given.resolve("vault://kv/providers/openai#api_key")
+    bao.call("POST", "auth/token/revoke", {"token": token})
+    (line,) = given.refusal("vault://kv/providers/azure#api_key")
+    assert line.endswith("does not accept the token: wrong, expired or revoked")
 
 
 def test_only_ciphertext_is_on_the_disk(run: Run, role: dict[str, Any]) -> None:
     run.resolve("vault://kv/providers/openai#api_key", "vault://kv1/providers/openai#api_key")
     files = list(run.cache.iterdir())
-    assert len(files) == 2
+    assert len(files) == 4, "the lock, the token, and two answers"
     for file in files:
         content = file.read_bytes()
         for word in (CANARY, role["secret_id"], role["role_id"], "providers", "token", "hvs.", "s."):

@@ -108,7 +108,10 @@ class VaultBackend:
             visit = self._enter(state, stack)
             reader = self._reader(visit, state)
             engines: list[Place | None] = []
-            visit.do(lambda: engines.append(reader.engine(location)))
+            try:
+                visit.do(lambda: engines.append(reader.engine(location)))
+            except SecretError as error:
+                raise SecretError(f"{self.store} {error}") from None
             yield visit.client, engines[-1]
 
     def _entries(

@@ -87,6 +87,10 @@ class RunCache:
                 temporary.unlink()
             raise
 
+    def forget(self, name: str) -> None:
+        """Remove an object, if there is one. The caller holds the lock. Raises OSError."""
+        (self.directory / name).unlink(missing_ok=True)
+
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Wait until no other process asks the same store. Raises OSError.

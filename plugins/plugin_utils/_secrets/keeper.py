@@ -111,8 +111,8 @@ class Held:
         return self.until is None or now < self.until
 
 
-def held_by(order: Order, now: float) -> tuple[Held | None, list[Held]]:
-    """The token of an order, when it is the run's own, and the leases."""
+def held_by(order: Order, now: float) -> tuple[Held | None, dict[str, Held]]:
+    """The token of an order, when it is the run's own, and the leases by their ids."""
 
     def held(renewal: Call, revocation: Call, seconds: float | None, renewable: bool) -> Held:
         thing = Held(order, renewal, revocation, None, now if renewable else None)
@@ -123,11 +123,11 @@ def held_by(order: Order, now: float) -> tuple[Held | None, list[Held]]:
     if order["own"]:
         renewal, revocation = Call("auth/token/renew-self"), Call("auth/token/revoke-self")
         token = held(renewal, revocation, order["seconds"], order["renewable"])
-    leases = []
+    leases = {}
     for lease in order["leases"]:
         body = {"lease_id": lease["id"]}
         renewal, revocation = Call("sys/leases/renew", body), Call("sys/leases/revoke", body)
-        leases.append(held(renewal, revocation, lease["seconds"], lease["renewable"]))
+        leases[lease["id"]] = held(renewal, revocation, lease["seconds"], lease["renewable"])
     return token, leases
 
 
@@ -137,18 +137,21 @@ Ask = Callable[[Order, Call], "tuple[int, dict[str, Any]]"]
 
 @dataclass
 class Holdings:
-    """Everything that the run holds, by token: a later order about a token adds leases, and tells its life again."""
+    """Everything that the run holds: tokens, and leases by token and id.
+
+    A later order about a token adds leases, or tells its life anew when it has none.
+    """
 
     ask: Ask
     tokens: dict[str, Held] = field(default_factory=dict)
-    leases: dict[str, list[Held]] = field(default_factory=dict)
+    leases: dict[str, dict[str, Held]] = field(default_factory=dict)
 
     def add(self, order: Order, now: float) -> None:
         """Take an order."""
         token, leases = held_by(order, now)
-        if token is not None:
+        if token is not None and (not leases or order["token"] not in self.tokens):
             self.tokens[order["token"]] = token
-        self.leases.setdefault(order["token"], []).extend(leases)
+        self.leases.setdefault(order["token"], {}).update(leases)
 
     def next_renewal(self) -> float | None:
         """When something has to be renewed next."""
@@ -170,13 +173,14 @@ class Holdings:
             if outcome == "done":
                 self.leases.pop(text, None)
         for text in [text for text in self.leases if text not in self.tokens]:
-            self.leases[text] = [each for each in self.leases[text] if self._revoke(each, now) == "again"]
+            left = self.leases[text].items()
+            self.leases[text] = {name: lease for name, lease in left if self._revoke(lease, now) == "again"}
         return bool(self.tokens or any(self.leases.values()))
 
     def _all(self) -> Iterable[Held]:
         yield from self.tokens.values()
         for leases in self.leases.values():
-            yield from leases
+            yield from leases.values()
 
     def _renew(self, held: Held, now: float) -> None:
         try:

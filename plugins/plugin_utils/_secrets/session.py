@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -17,10 +18,12 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.backend
     LookupBackend,
     Surroundings,
 )
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.backend_vault import Secret, VaultBackend
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.backend_vault import VaultBackend
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.cache import RunCache
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.fields import EndedError
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import SecretOptions
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_kv import Found, Secret
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_path import Request
 
 #: Answers each reference with its value or with an error that names reference and store; raises SecretError, which
 #: names the store alone, when the store as a whole cannot be used.
@@ -73,6 +76,36 @@ class SecretSession:
 
     def read(self, reference: Reference) -> Mapping[str, Any]:
         """All fields of a ``vault`` secret; the reference's own field is ignored. Raises SecretError."""
+        return self._found(reference).fields
+
+    def metadata(self, reference: Reference) -> Mapping[str, Any]:
+        """What the engine knows of the version that `read` gives: its number, times and custom metadata.
+
+        An engine of version 1 knows nothing. Raises SecretError.
+        """
+        return self._found(reference).metadata
+
+    def ask(self, path: str, body: Mapping[str, Any] | None, *, keep: bool) -> Mapping[str, Any]:
+        """The data that the store answers to GET, or to POST with a ``body``, for any path. Raises SecretError.
+
+        With ``keep`` neither the answer's lease nor the token it was got with is revoked.
+        """
+        request = Request(path, None if body is None else json.dumps(body, sort_keys=True))
+        vault = self._keeping if keep else self._vault
+        try:
+            answer = vault.ask([request])[request]
+        except SecretError as error:
+            raise SecretError(f"{path}: {error}") from None
+        if isinstance(answer, SecretError):
+            raise SecretError(f"{path}: {answer}")
+        return answer
+
+    @property
+    def vault(self) -> VaultBackend:
+        """The store itself, for more than reading."""
+        return self._vault
+
+    def _found(self, reference: Reference) -> Found:
         secret = Secret(reference.location, reference.version)
         where = Reference("vault", reference.location, None, reference.version).text
         try:
@@ -83,14 +116,13 @@ class SecretSession:
             raise SecretError(f"{where}: {answer}")
         return answer
 
-    @property
-    def vault(self) -> VaultBackend:
-        """The store itself, for more than reading."""
-        return self._vault
-
     @cached_property
     def _vault(self) -> VaultBackend:
         return VaultBackend(self._options.vault, self._cache or RunCache.of_this_run())
+
+    @cached_property
+    def _keeping(self) -> VaultBackend:
+        return VaultBackend(self._options.vault, self._cache or RunCache.of_this_run(), keep=True)
 
     @cached_property
     def _aws(self) -> AwsBackend:

@@ -33,6 +33,14 @@ class StoreError(Exception):
         self.lasting = lasting
 
 
+class TokenError(StoreError):
+    """The store does not know the token (any more)."""
+
+
+class FailedError(StoreError):
+    """The store, or what it asked itself, failed with that request (500)."""
+
+
 class DeniedError(Exception):
     """The token may not read that path, or the login is refused (403). The text is what the store said."""
 
@@ -46,7 +54,10 @@ class MissingError(Exception):
 
 
 class RejectedError(Exception):
-    """The request makes no sense to the store, or the login is wrong (400, 401). The text is what the store said."""
+    """The request makes no sense to the store (400, 405, 412), or the login is wrong (400, 401).
+
+    The text is what the store said.
+    """
 
 
 class VaultClient:
@@ -69,6 +80,8 @@ class VaultClient:
             verify=options.ca_file or True,
             timeout=options.timeout,  # type: ignore[arg-type]  # requests takes fractions
         )
+        # Without one of our own, requests would look for a password in ~/.netrc.
+        self.hvac.session.auth = _no_password
 
     def close(self) -> None:
         """Close the connections, which would stay open until the garbage is collected."""
@@ -99,14 +112,21 @@ class VaultClient:
             yield
         except exceptions.Forbidden as error:
             if self.hvac.token and _token_is_bad(error):
-                raise StoreError("does not accept the token: wrong, expired or revoked", lasting=True) from None
+                raise TokenError("does not accept the token: wrong, expired or revoked", lasting=True) from None
             raise DeniedError(_said(error)) from None
         except exceptions.InvalidPath as error:
             if "namespace not found" in _said(error):
                 raise StoreError(f"has no namespace {self._options.namespace!r}", lasting=True) from None
             raise MissingError(error.json if isinstance(error.json, dict) else {}) from None
-        except (exceptions.InvalidRequest, exceptions.Unauthorized) as error:
+        except (
+            exceptions.InvalidRequest,
+            exceptions.Unauthorized,
+            exceptions.UnsupportedOperation,
+            exceptions.PreconditionFailed,
+        ) as error:
             raise RejectedError(_said(error)) from None
+        except exceptions.InternalServerError as error:
+            raise FailedError(_http_failure(error), lasting=False) from None
         except exceptions.VaultError as error:
             raise StoreError(_http_failure(error), lasting=False) from None
         except requests.exceptions.SSLError as error:
@@ -120,6 +140,10 @@ class VaultClient:
             raise StoreError(f"cannot be reached{_system_reason(error)}", lasting=False) from None
         except OSError as error:
             raise StoreError(f"cannot be reached: {error.strerror or type(error).__name__}", lasting=False) from None
+
+
+def _no_password(request: Any) -> Any:
+    return request
 
 
 def _validate(options: VaultOptions) -> None:
