@@ -28,6 +28,8 @@ options:
 extends_documentation_fragment:
   - gatewayops.openai.vault
   - gatewayops.openai.vault.plugins
+  - gatewayops.openai.aws
+  - gatewayops.openai.aws.plugins
 notes:
   - The value is not protected once it is in a template. Put C(no_log) on tasks that use it, and do not use it in a
     task's name, in a loop, in C(environment) or in an argument that is shown.

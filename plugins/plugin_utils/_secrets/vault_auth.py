@@ -79,9 +79,9 @@ def auth_method(options: VaultOptions) -> AuthMethod:
 def identity(options: VaultOptions) -> dict[str, Any]:
     """Which store it is and who we are there: runs share what they know under one identity only.
 
-    How long to wait is no part of it, and AWS is when it is who vouches for us.
+    How long to wait is no part of it, and credentials of AWS are when it is AWS that vouches for us.
     """
-    aws = replace(options.aws, timeout=AwsOptions.timeout)
+    aws = AwsOptions(profile=options.aws.profile, region=options.aws.region)
     return asdict(
         replace(
             options,

@@ -15,7 +15,15 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_l
 NAME = "cert"
 MOUNT = NAME
 OPTIONS = ("vault_client_cert", "vault_role", "vault_auth_mount")
-HINTS: Mapping[str, str] = {}
+_NO_ROLE = "no role admits the certificate: check vault_role, who signed it, its names and its end"
+#: Source: the answers of OpenBao 2.7.
+HINTS: Mapping[str, str] = {
+    "all constraints": _NO_ROLE,
+    "invalid certificate": _NO_ROLE,
+    "no client certificate found": (
+        "the server sees no client certificate: its listener asks for none, or something before it ends the connection"
+    ),
+}
 
 
 def validate(options: VaultOptions) -> None:

@@ -21,7 +21,7 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_l
 NAME = "kubernetes"
 MOUNT = NAME
 OPTIONS = ("vault_role", "vault_jwt_file", "vault_auth_mount")
-HINTS: Mapping[str, str] = {}
+HINTS: Mapping[str, str] = {"not authorized": "the role is not for this service account or namespace"}
 #: Where Kubernetes puts the token of a pod's service account.
 TOKEN_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105 - a path
 
