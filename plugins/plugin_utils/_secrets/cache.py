@@ -9,8 +9,9 @@ forks of a run share a directory (``DEFAULT_LOCAL_TMP``, 0700, removed at the en
 multiprocessing gives to the first process and its forks inherit. That key is never on a disk, in the environment or in
 an argument. So files there, sealed with a key derived from it, are shared by the run and unreadable after it.
 
-One file belongs to one store with one set of options. Readers take no lock, since a rename publishes; who has to ask
-the store holds the lock of that file, so that one process logs in while the others wait for what it learns.
+One file belongs to one store with one set of options, or to one answer of it. Readers take no lock, since a rename
+publishes; who has to ask the store holds its lock, so that one process logs in while the others wait for what it
+learns. What runs leave that were killed is removed by their keeper, and what machines leave by a later run.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import json
 import multiprocessing
 import os
 import secrets
+import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,6 +34,11 @@ from ansible import constants as C  # noqa: N812 - Ansible's own name for it
 
 _DIRECTORY = "gatewayops-secrets"
 _NONCE = 12
+#: How Ansible names the directory of a run: so, then the process id, then so many random characters of ``mkdtemp``.
+_RUN = "ansible-local-"
+_RANDOM = 8
+#: How old a cache without a run has to be to be removed, in seconds.
+_STALE = 3600.0
 
 
 class RunCache:
@@ -99,10 +107,26 @@ class RunCache:
         """
         if self.run is not None and has_ended(self.run):
             raise ProcessLookupError(errno.ESRCH, "the run was ended")
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self.directory.is_dir():
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self.run is not None:
+                remove_stale(self.directory.parent.parent, time.time())
         with (self.directory / f"{name}.lock").open("wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def remove_stale(directory: Path, now: float) -> None:
+    """Remove the caches of runs that are over from Ansible's local temporary directory, one hour after their end.
+
+    ``now`` is in seconds since 1970, as the times of files are. Ansible names the directory of a run after its process.
+    """
+    for cache in directory.glob(f"{_RUN}*/{_DIRECTORY}"):
+        pid = cache.parent.name[len(_RUN) : -_RANDOM]
+        with suppress(OSError):
+            if pid.isdecimal() and has_ended(int(pid)) and now - cache.lstat().st_mtime > _STALE:
+                shutil.rmtree(cache)
+                cache.parent.rmdir()
 
 
 def has_ended(run: int) -> bool:

@@ -6,7 +6,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import stat
+import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,49 @@ def test_a_failed_write_leaves_the_old_content_and_no_rubbish(tmp_path: Path, mo
         publish(cache, "store", {"token": "new"})
     assert cache.load("store") == {"token": "old"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["store", "store.lock"]
+
+
+@pytest.mark.parametrize(
+    ("name", "age", "removed"),
+    [
+        ("ansible-local-{dead}abcdefgh", 4000, True),
+        ("ansible-local-{dead}12345678", 4000, True),
+        ("ansible-local-{dead}abcdefgh", 3000, False),
+        ("ansible-local-{living}abcdefgh", 4000, False),
+        ("ansible-local-{living}12345678", 4000, False),
+        ("ansible-local-abcdefgh", 4000, False),
+        ("another-{dead}abcdefgh", 4000, False),
+    ],
+)
+def test_caches_of_dead_runs_are_removed_by_the_next(tmp_path: Path, name: str, age: int, removed: bool) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    stale = tmp_path / name.format(dead=dead.pid, living=os.getppid()) / "gatewayops-secrets"
+    stale.mkdir(parents=True)
+    (stale / "sealed").touch()
+    os.utime(stale, (time.time() - age, time.time() - age))
+
+    of_this_run = tmp_path / f"ansible-local-{os.getpid()}abcdefgh" / "gatewayops-secrets"
+    publish(RunCache(of_this_run, b"one", os.getpid()), "store", {"token": CANARY})
+    assert stale.exists() != removed
+    assert stale.parent.exists() != removed
+    assert (of_this_run / "store").exists()
+
+
+def test_a_worker_that_outlived_its_run_writes_nothing(tmp_path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    with pytest.raises(ProcessLookupError, match="the run was ended"):
+        publish(RunCache(tmp_path / "cache", b"one", dead.pid), "store", {"token": CANARY})
+    assert not (tmp_path / "cache").exists()
+
+
+def test_what_is_forgotten_is_not_known(tmp_path: Path) -> None:
+    cache = RunCache(tmp_path, b"one")
+    cache.forget("store")
+    publish(cache, "store", {"token": CANARY})
+    cache.forget("store")
+    assert cache.load("store") == {}
 
 
 def test_one_at_a_time_asks_a_store(tmp_path: Path) -> None:
