@@ -77,8 +77,8 @@ options:
       - Whether the gateway serves again after a restart of its host while the secret store cannot be reached.
       - V(encrypted) keeps the secrets in O(state_dir), encrypted by C(systemd-creds) with the host's key. It needs
         systemd 250 or newer.
-      - V(never) keeps them in memory only. After a restart of the host the gateway refuses every request that needs one,
-        until the playbook C(gatewayops.openai.site) has been run.
+      - V(never) keeps them in memory only. After a restart of the host the gateway does not serve until the playbook
+        C(gatewayops.openai.site) has been run.
       - V(encrypted) under systemd. Under supervisor it is V(never), and nothing else is possible.
     type: str
     choices: [encrypted, never]

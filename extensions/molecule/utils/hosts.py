@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import os
 import shlex
 import subprocess
+import time
+from pathlib import Path
 
 import scenario
 import yaml
@@ -26,6 +30,11 @@ for folder, _, names in os.walk("."):
                 found[path] = os.stat(path).st_mode & 0o7777, base64.b64encode(file.read()).decode()
 print(json.dumps(found))
 """
+
+
+_PODMAN = os.environ.get("TEST_PODMAN") or str(Path(__file__).with_name("podman-box"))
+#: What `create.yml` calls the containers of this run.
+_CONTAINERS = "mol-" + hashlib.sha1(str(scenario.DIRECTORY).encode()).hexdigest()[:6]
 
 
 class Host:
@@ -51,6 +60,21 @@ class Host:
         done = self.run(command, stdin=stdin)
         assert done.returncode == 0, f"{self.name}: {command}: {done.stderr}{done.stdout}"
         return done.stdout.rstrip("\n")
+
+    def restart(self) -> None:
+        """Restart the machine: what it had in memory is gone. It keeps its addresses, which podman would change."""
+        name = f"{_CONTAINERS}-{self.name}"
+        addresses, card = scenario.addresses(), self.out("cat /sys/class/net/eth0/address")
+        subprocess.run([*self._ssh[:-1], "-O", "exit", self._ssh[-1]], check=False, capture_output=True)
+        subprocess.run([_PODMAN, "restart", name], check=True, capture_output=True, timeout=60)
+        hosts = "".join(f"{address} {host}\n" for host, address in addresses.items())
+        old = f"ip link set eth0 address {card} && ip address replace {addresses[self.name]}/24 dev eth0"
+        execute = [_PODMAN, "exec", "--interactive", name, "sh", "-c", f"{old} && cat >>/etc/hosts"]
+        subprocess.run(execute, check=True, input=hosts, text=True, capture_output=True, timeout=60)
+        end = time.monotonic() + 30
+        while self.run("systemctl is-system-running --wait").stdout.strip() not in ("running", "degraded"):
+            assert time.monotonic() < end, f"{self.name} does not come up"
+            time.sleep(0.2)
 
 
 class Gateway(Host):

@@ -15,7 +15,9 @@ from typing import Any
 DIRECTORY = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 CA_FILE = DIRECTORY / "secrets" / "ca.pem"
 SITE = "gatewayops.openai.site"
-SCENARIO = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"]) / "extensions" / "molecule" / "default"
+SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
+#: The variables of the gateways, of all scenarios.
+SPEC_FILE = SCENARIO.parent / "default" / "group_vars" / "gateways.yml"
 
 
 def addresses() -> dict[str, str]:

@@ -150,7 +150,7 @@ def unit(spec: Spec, host: Host) -> str:
 def secrets_unit(host: Host) -> str:
     """The unit that brings the secrets back into memory once after a start of the machine, before the gateway starts.
 
-    When it fails the gateway starts all the same, without secrets. It runs as root, who alone can read the host's key,
+    When it fails the gateway tries to start all the same, until a run brings the secrets. It runs as root, who alone can read the host's key,
     and writes as Envoy's user.
     """
     sealed = f"{host.state_dir}/secrets.sealed"

@@ -114,8 +114,8 @@ def main(arguments: list[str]) -> int:
     except (OSError, UnreadableError) as error:
         # '<3>' is the priority "error" for the journal, see sd-daemon(3).
         print(
-            f"<3>The secrets in {file} cannot be decrypted with this host's key ({error}). The gateway starts without "
-            "them; the playbook gatewayops.openai.site brings them.",
+            f"<3>The secrets in {file} cannot be decrypted with this host's key ({error}). The gateway cannot "
+            "serve without them: run the playbook gatewayops.openai.site, which brings them.",
             file=sys.stderr,
         )
         return 1

@@ -335,7 +335,7 @@ class TestRestoring:
         assert done.returncode == 1
         assert done.stderr.startswith("<3>The secrets in ")
         assert "Decryption failed: incorrect key?" in done.stderr
-        assert "gatewayops.openai.site brings them" in done.stderr
+        assert "run the playbook gatewayops.openai.site" in done.stderr
         assert not list(Path(sealed.host.secrets_dir).iterdir())
 
     @pytest.mark.parametrize("content", ["", "{}", "[]", '{"parts": [1]}', '{"parts": ["\u00e9"]}', '{"parts": []}'])

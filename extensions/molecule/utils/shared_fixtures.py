@@ -1,9 +1,8 @@
-"""Hosts and playbooks for the tests of this scenario."""
+"""Hosts and playbooks for the tests of every scenario; pytest loads this as a plugin."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +10,11 @@ import scenario
 import yaml
 from hosts import Gateway, Host
 
-SPEC_FILE = Path(__file__).parent.parent / "group_vars" / "gateways.yml"
-
 
 @pytest.fixture
 def spec() -> dict[str, Any]:
     """The variables of the gateways, to be changed."""
-    loaded: dict[str, Any] = yaml.safe_load(SPEC_FILE.read_text())
+    loaded: dict[str, Any] = yaml.safe_load(scenario.SPEC_FILE.read_text())
     return loaded
 
 
