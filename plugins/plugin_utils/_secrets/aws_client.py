@@ -62,7 +62,7 @@ _REFUSALS = {
 
 _LOGIN_ENDED = "cannot be asked: the login of the profile has ended; log in again, for instance with `aws sso login`"
 _NO_SOURCE = "cannot be asked: the source of the credentials that boto3 is configured for gives none"
-_CONFIG = "cannot be asked: the configuration files of boto3 cannot be read"
+_CONFIG = "cannot be asked: boto3 cannot use its configuration (its files, and AWS_* in the environment)"
 
 #: What boto3 finds out by itself, by the name of its exception. Not every release of it has each of them.
 _LOCAL = {
@@ -74,7 +74,7 @@ _LOCAL = {
     "LoginError": _LOGIN_ENDED,
     "CredentialRetrievalError": _NO_SOURCE,
     "MetadataRetrievalError": _NO_SOURCE,
-    "InvalidConfigError": _NO_SOURCE,
+    "InvalidConfigError": _CONFIG,
     "ConfigParseError": _CONFIG,
     "ConfigNotFound": _CONFIG,
 }

@@ -214,9 +214,9 @@ def _problem(secret: Secret, error: RefusedError) -> str:
     """What is wrong with one secret; the service's own words may name it in ways that differ between its releases."""
     version = (secret.version or "").replace("=", " ").replace("_", " ")
     if error.code == "ResourceNotFoundException":
-        if "secret value" not in error.words:
-            return f"has no secret {secret.name}"
-        return f"has no version of {secret.name} with {version}" if version else f"has no value in {secret.name} yet"
+        if "secret value" in error.words:
+            return f"has no version of {secret.name} with {version or 'a value'}"
+        return f"has no secret {secret.name}" + (f", or no version of it with {version}" if version else "")
     if error.denied and "kms" in error.words:
         return f'denies decrypting {secret.name}: a policy must allow "kms:Decrypt" with its key'
     if error.denied:

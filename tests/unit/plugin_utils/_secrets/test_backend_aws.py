@@ -281,7 +281,7 @@ class TestContent:
                 error(
                     "ResourceNotFoundException", "can't find the specified secret value for staging label: AWSCURRENT"
                 ),
-                "has no value in a yet",
+                "has no version of a with a value",
             ),
             (
                 error("InvalidRequestException", "You can't do this: it was marked for deletion."),
@@ -312,6 +312,8 @@ class TestContent:
         assert "has no version of a with stage AWSOLD" in refusal(ask, "aws-sm://a?stage=AWSOLD")
         version = "f" * 32
         assert f"has no version of a with version id {version}" in refusal(ask, f"aws-sm://a?version_id={version}")
+        Fake.answers["b"] = (400, error("ResourceNotFoundException"))
+        assert "has no secret b, or no version of it with stage AWSOLD" in refusal(ask, "aws-sm://b?stage=AWSOLD")
 
 
 SIGNATURE = "does not accept the signature: the secret access key is wrong, or the clock of the controller is"
@@ -420,7 +422,7 @@ class TestLocal:
 
     def test_a_configuration_that_cannot_be_read(self, ask: Ask, tmp_path: Path) -> None:
         (tmp_path / "config").write_text(f"{CANARY}\n")
-        assert "the configuration files of boto3 cannot be read" in refusal(ask, "aws-sm://a")
+        assert "boto3 cannot use its configuration" in refusal(ask, "aws-sm://a")
 
     def test_credentials_of_a_role_that_are_refused(
         self, ask: Ask, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
