@@ -45,6 +45,13 @@ class OptionsError(GatewayError):
     """The options of an action are wrong, or a variable that they come from cannot be rendered."""
 
 
+class _Unshown(dict[str, Any]):
+    """Arguments of a module: with ANSIBLE_DEBUG, Ansible prints what it called a module with."""
+
+    def __repr__(self) -> str:
+        return "(arguments are not shown)"
+
+
 class GatewayAction(ActionBase):
     """An action on a gateway; `act` does the work."""
 
@@ -71,7 +78,7 @@ class GatewayAction(ActionBase):
         """Run a module of the collection on the host and return its answer, which may be a failure."""
         self._keep_arguments_off_the_disk()
         answer: dict[str, Any] = self._execute_module(
-            f"gatewayops.openai.{module}", module_args=dict(arguments), task_vars=self.variables
+            f"gatewayops.openai.{module}", module_args=_Unshown(arguments), task_vars=self.variables
         )
         # It repeats the arguments, which are large, and whose secrets are masked but no news.
         answer.pop("invocation", None)
