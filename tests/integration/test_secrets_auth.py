@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.session
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "secrets"
 CANARY = "canary-90c1"
+POLICY = 'path "kv/data/providers/*" { capabilities = ["read"] }'
 KEY = Reference("vault", "kv/providers/openai", "api_key")
 READ = "kv/data/providers/openai"
 AUDIENCE = "https://vault.example.com:8200"
@@ -42,9 +44,7 @@ def bao(directory: Path) -> Iterator[openbao.OpenBao]:
     server = openbao.start(directory / "openbao", tls=True)
     try:
         server.put("kv/providers/openai", api_key=CANARY)
-        server.call(
-            "PUT", "sys/policies/acl/gateway", {"policy": 'path "kv/data/providers/*" { capabilities = ["read"] }'}
-        )
+        server.call("PUT", "sys/policies/acl/gateway", {"policy": POLICY})
         server.call("DELETE", "sys/auth/approle")  # its page enables it
         yield server
     finally:
@@ -89,10 +89,10 @@ class Run:
         self._options = {"addr": bao.address, "ca_file": bao.ca_file, **options}
         self._began = bao.position()
 
-    def resolve(self, **options: Any) -> str:
+    def resolve(self, reference: Reference = KEY, **options: Any) -> str:
         vault = VaultOptions(**{**self._options, **options})
         session = SecretSession(SecretOptions(vault=vault), RunCache(self._cache, b"authkey of the run"))
-        return session.resolve([KEY])[KEY]
+        return session.resolve([reference])[reference]
 
     def refusal(self, **options: Any) -> str:
         """The message, which three processes get, without who says it."""
@@ -178,6 +178,17 @@ class TestApprole:
 
     def test_wrapped_secret_id(self, run: Any, wrapped: dict[str, str]) -> None:
         works(run(**wrapped), *self.UNWRAP, self.LOGIN)
+
+    def test_it_is_not_unwrapped_again_for_a_later_login(self, run: Any, bao: openbao.OpenBao) -> None:
+        bao.put("kv/providers/later", api_key=CANARY)
+        role_id, _secret_id = bao.approle("brief", POLICY, token_ttl="1s", token_max_ttl="1s")
+        token = wrap(bao, "auth/approle/role/brief/secret-id", {})
+        brief = run(auth_method="approle", role_id=role_id, wrapped_secret_id=token)
+        brief.resolve()
+        time.sleep(1.1)
+        assert brief.resolve(Reference("vault", "kv/providers/later", "api_key")) == CANARY
+        asked = [path for path in brief.requests if path in (*self.UNWRAP, self.LOGIN)]
+        assert asked == [*self.UNWRAP, self.LOGIN, self.LOGIN]
 
     def test_wrapped_secret_id_that_was_used(
         self, run: Any, bao: openbao.OpenBao, wrapped: dict[str, str], tmp_path: Path

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
@@ -37,7 +38,10 @@ def authenticate(client: Any, options: VaultOptions) -> Login:
     """Log in with an hvac.Client."""
     mount = options.auth_mount or MOUNT
     secret_id = _unwrap(client, options, mount) if options.wrapped_secret_id else options.secret_id
-    return log_in(client, mount, {"role_id": options.role_id} | ({"secret_id": secret_id} if secret_id else {}))
+    login = log_in(client, mount, {"role_id": options.role_id} | ({"secret_id": secret_id} if secret_id else {}))
+    if options.wrapped_secret_id:
+        return replace(login, again={"wrapped_secret_id": "", "secret_id": secret_id})
+    return login
 
 
 def _unwrap(client: Any, options: VaultOptions, mount: str) -> str:

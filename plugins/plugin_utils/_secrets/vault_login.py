@@ -20,13 +20,15 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_c
 class Login:
     """A token; ``seconds`` is its life, None when it does not end or nobody knows.
 
-    ``own`` tells that this run made it: such a token is kept alive while the run needs it, and revoked after.
+    ``own`` tells that this run made it: such a token is kept alive while the run needs it, and revoked after. ``again``
+    are options for a later login of the run, in place of those that could be used only once.
     """
 
     token: str = field(repr=False)
     seconds: float | None
     renewable: bool
     own: bool
+    again: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def log_in(client: Any, mount: str, body: Mapping[str, Any], *, user: str = "") -> Login:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 from ansible.utils.display import Display
@@ -109,6 +110,7 @@ class Visit:
                     client.post("auth/token/revoke-self", {})
                 raise
         self._state["token"] = token
+        self._state["again"] = {**self._state.get("again", {}), **login.again}
         self._state["logins"] += 1
         self._fresh = True
         return client
@@ -168,7 +170,7 @@ class Visit:
         method = auth_method(self._options)
         try:
             with client.told():
-                return method.authenticate(client.hvac, self._options)
+                return method.authenticate(client.hvac, replace(self._options, **self._state.get("again", {})))
         except (DeniedError, MissingError, RejectedError) as error:
             raise StoreError(refusal(method, self._options, str(error)), lasting=True) from None
         except SecretError as error:

@@ -141,6 +141,35 @@ def test_github_is_asked_in_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("status", "content", "said"),
+    [
+        (200, b"{}", "GitHub gave no token"),
+        (200, b"[]", "GitHub gave no token"),
+        (200, b"<html>" + CANARY.encode(), "GitHub gave no token"),
+        (302, b"", "GitHub gave no token (HTTP 302)"),
+        (403, CANARY.encode(), "GitHub gave no token (HTTP 403)"),
+    ],
+)
+def test_github_gives_no_token(monkeypatch: pytest.MonkeyPatch, status: int, content: bytes, said: str) -> None:
+    import requests
+
+    def get(url: str, **given: Any) -> requests.Response:
+        assert (url, given["allow_redirects"], given["timeout"]) == ("https://github/?api-version=2.0", False, 10.0)
+        assert given["params"] == {"audience": "https://vault"}
+        answer = requests.Response()
+        answer.status_code, answer._content = status, content
+        return answer
+
+    monkeypatch.setattr(requests, "get", get)
+    monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_URL", "https://github/?api-version=2.0")
+    monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN", CANARY)
+    options = VaultOptions(auth_method="jwt", jwt_github_audience="https://vault")
+    with pytest.raises(SecretError) as caught:
+        auth_method(options).authenticate(Client(), options)
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize(
     ("given", "path", "body"),
     [
         (
