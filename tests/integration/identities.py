@@ -1,7 +1,7 @@
 # Copyright: Contributors to the gatewayops.openai project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who vouches for a run, on this machine: a certificate authority, an issuer of JSON Web Tokens, a Kubernetes API."""
+"""Who vouches for a run, on this machine: an issuer of JSON Web Tokens, a Kubernetes API."""
 
 from __future__ import annotations
 
@@ -11,52 +11,13 @@ import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from secrets import token_hex
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
-_DAY = timedelta(days=1)
-
-
-class Authority:
-    """A certificate authority whose certificate is in ``directory/NAME.pem``."""
-
-    def __init__(self, directory: Path, name: str) -> None:
-        self._directory = directory
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = _name(name)
-        self._certificate = self._sign(
-            self._name, self._key.public_key(), x509.BasicConstraints(ca=True, path_length=None)
-        )
-        self.file = directory / f"{name}.pem"
-        self.file.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
-
-    def client(self, name: str) -> dict[str, str]:
-        """Make a client certificate; returns the options that name its files."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
-        files = self._directory / f"{self.file.stem}-{name}.pem", self._directory / f"{self.file.stem}-{name}.key"
-        certificate = self._sign(_name(name), key.public_key(), usage)
-        files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        files[1].write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        return {"client_cert": str(files[0]), "client_key": str(files[1])}
-
-    def _sign(self, subject: x509.Name, key: Any, extension: x509.ExtensionType) -> x509.Certificate:
-        now = datetime.now(UTC)
-        builder = x509.CertificateBuilder(self._name, subject, key, x509.random_serial_number(), now - _DAY, now + _DAY)
-        return builder.add_extension(extension, critical=True).sign(self._key, hashes.SHA256())
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 
 class Signer:
@@ -158,10 +119,6 @@ def serving(server: ThreadingHTTPServer) -> Iterator[None]:
         finally:
             server.shutdown()
             thread.join()
-
-
-def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
 def _base64(content: bytes) -> str:

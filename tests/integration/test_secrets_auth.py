@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from contract.certificates import Authority
 from integration import identities, openbao
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
@@ -349,6 +350,15 @@ class TestJwt:
         ):
             assert run(**github | options).refusal() == f"refused the login (jwt): {message}"
 
+    def test_a_server_that_has_only_the_key(self, run: Any, bao: openbao.OpenBao) -> None:
+        signer = identities.Signer(iss="https://k8s.internal", aud=AUDIENCE, sub="x")
+        role = {"role_type": "jwt", "user_claim": "sub", "bound_audiences": AUDIENCE, "token_policies": "gateway"}
+        bao.call("POST", "sys/auth/key", {"type": "jwt"})
+        keys = {"jwt_validation_pubkeys": signer.public_key, "bound_issuer": "https://k8s.internal"}
+        bao.call("POST", "auth/key/config", keys | {"default_role": "any"})
+        bao.call("POST", "auth/key/role/any", role)
+        works(run(auth_method="jwt", auth_mount="key", jwt=signer.token()), "auth/key/login")
+
     def test_gitlab(self, run: Any, set_up: Any, issuer: identities.Issuer) -> None:
         set_up("jwt", "GitLab CI", **{"https://gitlab.example.com": issuer.address})
         job = {"project_path": "acme/gateway", "ref_type": "branch", "ref": "main", "ref_protected": "true"}
@@ -372,7 +382,7 @@ class TestJwt:
 @pytest.fixture(scope="module")
 def cluster(set_up: Any, directory: Path) -> Iterator[identities.Issuer]:
     cluster = identities.Issuer(CLUSTER, PASSWORD)
-    identities.Authority(directory, "k8s-ca")
+    Authority(directory, "k8s-ca")
     with identities.serving(cluster):
         set_up("kubernetes", **{"https://k8s.example.com:6443": cluster.address})
         yield cluster
@@ -407,8 +417,8 @@ class TestKubernetes:
 
 
 @pytest.fixture(scope="module")
-def authority(set_up: Any, directory: Path) -> identities.Authority:
-    authority = identities.Authority(directory, "clients-ca")
+def authority(set_up: Any, directory: Path) -> Authority:
+    authority = Authority(directory, "clients-ca")
     set_up("cert")
     return authority
 
@@ -417,19 +427,23 @@ class TestCert:
     NAME = "controller.example.com"
     LOGIN = "auth/cert/login"
 
-    @pytest.mark.parametrize("role", ["gateway", ""])
-    def test_certificate(self, run: Any, authority: identities.Authority, role: str) -> None:
-        works(run(auth_method="cert", role=role, **authority.client(self.NAME)), self.LOGIN)
+    def files(self, authority: Authority, name: str) -> dict[str, str]:
+        certificate, key = authority.sign(name, name)
+        return {"client_cert": str(certificate), "client_key": str(key)}
 
-    def test_refused(self, run: Any, authority: identities.Authority, tmp_path: Path) -> None:
-        another = identities.Authority(tmp_path, "another")
-        for certificate in (authority.client("other.example.com"), another.client(self.NAME)):
+    @pytest.mark.parametrize("role", ["gateway", ""])
+    def test_certificate(self, run: Any, authority: Authority, role: str) -> None:
+        works(run(auth_method="cert", role=role, **self.files(authority, self.NAME)), self.LOGIN)
+
+    def test_refused(self, run: Any, authority: Authority, tmp_path: Path) -> None:
+        another = Authority(tmp_path, "another")
+        for certificate in (self.files(authority, "other.example.com"), self.files(another, self.NAME)):
             wrong = run(auth_method="cert", role="gateway", **certificate)
             assert wrong.refusal().startswith("refused the login (cert): no role admits the certificate")
             assert wrong.requests == [self.LOGIN]
 
-    def test_key_of_another_certificate(self, run: Any, authority: identities.Authority) -> None:
-        files = {**authority.client(self.NAME), "client_key": authority.client("x")["client_key"]}
+    def test_key_of_another_certificate(self, run: Any, authority: Authority) -> None:
+        files = self.files(authority, self.NAME) | {"client_key": str(authority.sign("x", "x")[1])}
         wrong = run(auth_method="cert", **files)
         assert "failed to make a TLS connection" in wrong.refusal()
         assert wrong.requests == []
