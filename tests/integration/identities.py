@@ -54,32 +54,11 @@ class Signer:
         return f"{text}.{_base64(self._key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
 
 
-class _Issuer(BaseHTTPRequestHandler):
-    """OpenID Connect discovery, the address that a job of GitHub Actions asks, and Kubernetes' TokenReview."""
+class JsonHandler(BaseHTTPRequestHandler):
+    """Answers in JSON and logs nothing."""
 
-    server: Issuer
-
-    def do_GET(self) -> None:
-        parts = urlsplit(self.path)
-        if parts.path == "/.well-known/openid-configuration":
-            self._answer(200, {"issuer": self.server.address, "jwks_uri": f"{self.server.address}/keys"})
-        elif parts.path == "/keys":
-            self._answer(200, self.server.signer.key_set)
-        elif self.headers["Authorization"] != f"Bearer {self.server.password}":
-            self._answer(401, {"message": f"wrong: {self.headers['Authorization']}"})
-        else:
-            (audience,) = parse_qs(parts.query)["audience"]
-            self._answer(200, {"count": 1, "value": self.server.signer.token(iss=self.server.address, aud=audience)})
-
-    def do_POST(self) -> None:
-        review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        user = self.server.accounts.get(review["spec"]["token"])
-        status: dict[str, Any] = {"authenticated": user is not None}
-        if user:
-            status["user"] = {"username": user, "uid": "1"}
-        self._answer(201, {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "status": status})
-
-    def _answer(self, status: int, body: dict[str, Any]) -> None:
+    def answer(self, status: int, body: dict[str, Any]) -> None:
+        """Send ``body`` with an HTTP ``status``."""
         content = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -89,6 +68,32 @@ class _Issuer(BaseHTTPRequestHandler):
 
     def log_message(self, *arguments: object) -> None:
         pass
+
+
+class _Issuer(JsonHandler):
+    """OpenID Connect discovery, the address that a job of GitHub Actions asks, and Kubernetes' TokenReview."""
+
+    server: Issuer
+
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        if parts.path == "/.well-known/openid-configuration":
+            self.answer(200, {"issuer": self.server.address, "jwks_uri": f"{self.server.address}/keys"})
+        elif parts.path == "/keys":
+            self.answer(200, self.server.signer.key_set)
+        elif self.headers["Authorization"] != f"Bearer {self.server.password}":
+            self.answer(401, {"message": f"wrong: {self.headers['Authorization']}"})
+        else:
+            (audience,) = parse_qs(parts.query)["audience"]
+            self.answer(200, {"count": 1, "value": self.server.signer.token(iss=self.server.address, aud=audience)})
+
+    def do_POST(self) -> None:
+        review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        user = self.server.accounts.get(review["spec"]["token"])
+        status: dict[str, Any] = {"authenticated": user is not None}
+        if user:
+            status["user"] = {"username": user, "uid": "1"}
+        self.answer(201, {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "status": status})
 
 
 class Issuer(ThreadingHTTPServer):

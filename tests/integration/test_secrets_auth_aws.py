@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 from base64 import b64decode
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -41,21 +41,21 @@ SERVER_ID = "vault.example.com"
 PREFIX = "Vault at {} refused the login (aws_iam): "
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(identities.JsonHandler):
     server: Vault
 
     def do_GET(self) -> None:
         assert self.headers["X-Vault-Token"] == "s.1"
-        self._answer(200, {"data": {"data": {"api_key": CANARY}, "metadata": {"version": 1}}})
+        self.answer(200, {"data": {"data": {"api_key": CANARY}, "metadata": {"version": 1}}})
 
     def do_POST(self) -> None:
         self.server.asked.append(self.path)
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         problem = self._problem(body)
         if problem:
-            self._answer(400, {"errors": [problem]})
+            self.answer(400, {"errors": [problem]})
         else:
-            self._answer(200, {"auth": {"client_token": "s.1", "lease_duration": 600, "renewable": True}})
+            self.answer(200, {"auth": {"client_token": "s.1", "lease_duration": 600, "renewable": True}})
 
     def _problem(self, body: dict[str, str]) -> str:
         url, headers, content = (
@@ -83,17 +83,6 @@ class _Handler(BaseHTTPRequestHandler):
         if found.group(1) not in self.server.principals:
             return f'IAM Principal "{found.group(1)}" does not belong to the role "gateway"'
         return ""
-
-    def _answer(self, status: int, body: dict[str, Any]) -> None:
-        content = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
 
 
 class Vault(ThreadingHTTPServer):
