@@ -26,6 +26,8 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model impo
 _HEAD = "# Part of a release of the gateway: changes are undone by the next run.\n"
 #: Each connection takes one file on the client's side and one on the provider's.
 _OPEN_FILES = 65536
+#: What crashes must not write its memory, with all secrets, to a disk. systemd-coredump(8) honours it too.
+_NO_CORE = "LimitCORE=0\n"
 
 # There is no MemoryDenyWriteExecute: LuaJIT makes code while it runs, and Envoy aborts with the first request when it
 # may not. No PrivateUsers: with it port 443 cannot be bound.
@@ -136,6 +138,7 @@ def unit(spec: Spec, host: Host) -> str:
         "RestartSec=1\n"
         "UMask=0077\n"
         f"LimitNOFILE={_OPEN_FILES}\n"
+        f"{_NO_CORE}"
         f"{_limits(spec)}"
         f"\n{_HARDENING}"
         f"ReadWritePaths={host.runtime_dir} {host.log_dir}\n"
@@ -166,6 +169,7 @@ def secrets_unit(host: Host) -> str:
         f"ExecStart={' '.join(words)}\n"
         "TimeoutStartSec=90\n"
         "UMask=0077\n"
+        f"{_NO_CORE}"
         f"\n{_RESTORING_HARDENING}"
         f"ReadWritePaths=-{host.secrets_dir}\n"
     )

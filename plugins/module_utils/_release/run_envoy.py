@@ -41,6 +41,8 @@ def main(arguments: list[str]) -> int:
     subprocess.run([*admin, record, "record", current], check=True)
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    # An Envoy that crashes must not write its memory, with all secrets, to a disk.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # A session of its own keeps Envoy out of reach of signals to the group, which would cut its connections.
     began = time.monotonic()
     child = subprocess.Popen(command, start_new_session=True, preexec_fn=_die_with_parent)

@@ -105,6 +105,7 @@ def test_releases_belong_to_root(root: Any) -> None:
         ("CapabilityBoundingSet", "cap_net_bind_service"),
         ("Restart", "always"),
         ("UMask", "0077"),
+        ("LimitCORE", "0"),
     ],
 )
 def test_limits_and_hardening(root: Any, name: str, value: str) -> None:

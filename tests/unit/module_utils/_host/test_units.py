@@ -118,6 +118,11 @@ def test_envoy_may_make_code_while_it_runs() -> None:
     assert not [line for line in unit() if line.startswith("MemoryDenyWriteExecute")]
 
 
+def test_no_memory_with_secrets_is_written_to_a_disk() -> None:
+    for path in (UNIT, SECRETS_UNIT):
+        assert "LimitCORE=0" in files()[path].content.decode().splitlines()
+
+
 def test_stopping_takes_no_longer_than_systemd_waits() -> None:
     lines = dict(line.split("=", 1) for line in unit() if "=" in line)
     assert int(lines["TimeoutStopSec"]) > int(lines["ExecStop"].rsplit(" ", 1)[1])
