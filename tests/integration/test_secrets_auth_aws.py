@@ -44,11 +44,11 @@ PREFIX = "Vault at {} refused the login (aws_iam): "
 class _Handler(identities.JsonHandler):
     server: Vault
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802
         assert self.headers["X-Vault-Token"] == "s.1"
         self.answer(200, {"data": {"data": {"api_key": CANARY}, "metadata": {"version": 1}}})
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802
         self.server.asked.append(self.path)
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         problem = self._problem(body)
