@@ -25,6 +25,13 @@ options:
   version:
     description: Version of the secret, for engines of version 2; without it, the newest.
     type: int
+  with_metadata:
+    description:
+      - Return for each path a dictionary with V(value), which is what is returned otherwise, and V(metadata), which is
+        what the engine knows of that version, such as V(version), V(created_time) and V(custom_metadata).
+      - It costs no request more. An engine of version 1 knows nothing, so its V(metadata) is empty.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - gatewayops.openai.vault
   - gatewayops.openai.vault.plugins
@@ -58,11 +65,18 @@ EXAMPLES = r"""
   ansible.builtin.set_fact:
     provider: "{{ lookup('gatewayops.openai.vault_kv', 'kv/providers/openai') }}"
   no_log: true
+
+- name: Show how old a key is
+  ansible.builtin.debug:
+    msg: >-
+      {{ lookup('gatewayops.openai.vault_kv', 'kv/providers/openai', with_metadata=true).metadata.created_time }}
 """
 
 RETURN = r"""
 _raw:
-  description: For each path the text of O(field), or the whole secret as a dictionary.
+  description:
+    - For each path the text of O(field), or the whole secret as a dictionary; with O(with_metadata) a dictionary that
+      holds it.
   type: list
   elements: raw
 """
@@ -90,12 +104,17 @@ class LookupModule(LookupBase):
         try:
             session = SecretSession(plugin_options(self, kwargs, variables or {}))
             references = [_reference(term, self.get_option("field"), self.get_option("version")) for term in terms]
-            if self.get_option("field") is None:
-                return [dict(session.read(reference)) for reference in references]
-            values = session.resolve(references)
+            whole = self.get_option("field") is None
+            with_metadata = self.get_option("with_metadata")
+            found = session.read(references) if whole or with_metadata else {}
+            values = {} if whole else session.resolve(references)
         except SecretError as error:
             raise AnsibleLookupError(str(error)) from None
-        return [values[reference] for reference in references]
+        results: list[str | dict[str, Any]] = []
+        for reference in references:
+            value = dict(found[reference].fields) if whole else values[reference]
+            results.append({"value": value, "metadata": dict(found[reference].metadata)} if with_metadata else value)
+        return results
 
 
 def _reference(term: Any, field: str | None, version: int | None) -> Reference:

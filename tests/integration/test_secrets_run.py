@@ -9,26 +9,19 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 
 import pytest
 from integration import openbao
+from integration.controller import LOGIN, RENEW, REVOKE, Ansible, eventually
 
-ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
 CANARY = "canary-77ac01"
 SECRETS = 6
-HOSTS = 10
-LOGIN = "auth/approle/login"
-RENEW = "auth/token/renew-self"
-REVOKE = "auth/token/revoke-self"
 POLICY = 'path "kv/data/*" { capabilities = ["read"] }'
 
 
@@ -38,124 +31,19 @@ def bao(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openbao.OpenBao]:
     try:
         for number in range(SECRETS):
             server.put(f"kv/{number}", api_key=f"{CANARY}-{number}")
+        server.put("kv/more", api_key=CANARY)
         yield server
     finally:
         server.stop()
 
 
-class Ansible:
-    """Runs of Ansible in a directory of their own, on hosts that are all this machine."""
-
-    def __init__(self, directory: Path, bao: openbao.OpenBao) -> None:
-        self.directory = directory
-        self.bao = bao
-        self.began = bao.position()
-        (directory / "hosts").write_text("\n".join(f"host{number}" for number in range(HOSTS)))
-        (directory / "group_vars").mkdir()
-
-    def role(self, name: str = "run", **settings: object) -> None:
-        """Log in with a new AppRole whose tokens are so."""
-        role_id, secret_id = self.bao.approle(name, POLICY, **settings)
-        self.variables(
-            gateway_vault_auth_method="approle", gateway_vault_role_id=role_id, gateway_vault_secret_id=secret_id
-        )
-
-    def variables(self, **more: object) -> None:
-        every = {
-            "ansible_connection": "local",
-            "ansible_python_interpreter": sys.executable,
-            "gateway_vault_addr": self.bao.address,
-            "keys": [f"{{{{ lookup('gatewayops.openai.secret', '{text(number)}') }}}}" for number in range(SECRETS)],
-            **more,
-        }
-        (self.directory / "group_vars" / "all.yml").write_text(json.dumps(every))
-
-    @contextmanager
-    def started(self, program: str, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-        """A program of Ansible, in a process group of its own, as a shell would start it."""
-        inherited = {
-            key: value for key, value in os.environ.items() if not key.startswith(("VAULT_", "BAO_", "ANSIBLE_"))
-        }
-        self.began = self.bao.position()
-        process = subprocess.Popen(
-            [str(BIN / program), "-i", "hosts", *arguments],
-            cwd=self.directory,
-            env={
-                **inherited,
-                "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache" / "collections"),
-                "ANSIBLE_HOME": str(self.directory / "home"),
-                "ANSIBLE_LOCAL_TEMP": str(self.directory / "local"),
-                "ANSIBLE_FORKS": "10",
-                "ANSIBLE_PIPELINING": "1",
-                "ANSIBLE_NOCOLOR": "1",
-                **environment,
-            },
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            process_group=0,
-        )
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-            process.communicate()
-
-    def run(self, program: str, *arguments: str, **environment: str) -> tuple[int, str]:
-        """The exit status and the output, as soon as nobody can write there any more."""
-        with self.started(program, *arguments, **environment) as process:
-            output, _none = process.communicate(timeout=120)
-            return process.returncode, output
-
-    def write(self, *tasks: dict[str, Any], **play: object) -> None:
-        """Write a play for all hosts."""
-        content = [{"hosts": "all", "gather_facts": False, "tasks": list(tasks), **play}]
-        (self.directory / "play.yml").write_text(json.dumps(content))
-
-    def play(self, *tasks: dict[str, Any], arguments: tuple[str, ...] = (), **environment: str) -> tuple[int, str]:
-        self.write(*tasks)
-        return self.run("ansible-playbook", "play.yml", *arguments, **environment)
-
-    def requests(self) -> Counter[str]:
-        """How often each path was asked for since the last start, but for what the tests ask themselves."""
-        asked = self.bao.requests(self.began)
-        return Counter(path for path in asked if not path.startswith(("auth/token/accessors", "auth/token/lookup-")))
-
-    def finished(self) -> Counter[str]:
-        """The same, once no process of ours is left, which has to be soon."""
-        eventually(lambda: not self.keepers())
-        return self.requests()
-
-    def keepers(self) -> list[int]:
-        """The processes that keep something for a run in this directory."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    arguments = (entry / "cmdline").read_bytes()
-                except OSError:
-                    continue
-                if b"keeper.py" in arguments and str(self.directory).encode() in arguments:
-                    found.append(int(entry.name))
-        return found
-
-
-def eventually(condition: Callable[[], object], seconds: float = 5) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.fixture
 def ansible(tmp_path: Path, bao: openbao.OpenBao) -> Iterator[Ansible]:
     run = Ansible(tmp_path, bao)
-    run.role()
+    run.variables(keys=[f"{{{{ lookup('gatewayops.openai.secret', '{text(number)}') }}}}" for number in range(SECRETS)])
+    run.role(POLICY)
     yield run
-    for pid in run.keepers():
-        os.kill(pid, signal.SIGKILL)
+    run.end_keepers()
 
 
 def text(number: int) -> str:
@@ -168,6 +56,12 @@ def use(number: int = 0) -> dict[str, Any]:
         "ansible.builtin.assert": {"that": f"keys | unique | length == {SECRETS}", "quiet": True},
         "no_log": True,
     }
+
+
+def use_more() -> dict[str, Any]:
+    """Ask for what nobody has asked for yet."""
+    key = "lookup('gatewayops.openai.secret', 'vault://kv/more#api_key')"
+    return {"name": "Use another", "ansible.builtin.assert": {"that": f"{key} is truthy", "quiet": True}}
 
 
 def sleep(seconds: float) -> dict[str, Any]:
@@ -210,8 +104,7 @@ def test_a_command_for_all_hosts(ansible: Ansible) -> None:
 def test_a_lookup_in_the_main_process(ansible: Ansible) -> None:
     hosts = f"{{{{ 'all' if lookup('gatewayops.openai.secret', '{text(0)}') else 'none' }}}}"
     ansible.write(use(), hosts=hosts, vars={"gateway_vault_addr": ansible.bao.address})
-    given = json.loads((ansible.directory / "group_vars" / "all.yml").read_text())
-    options = {name: value for name, value in given.items() if name.startswith("gateway_")}
+    options = {name: value for name, value in ansible.given.items() if name.startswith("gateway_")}
     status, output = ansible.run("ansible-playbook", "play.yml", "-e", json.dumps(options))
     assert status == 0, output
     assert ansible.finished() == once()
@@ -245,6 +138,84 @@ def test_a_killed_run(ansible: Ansible) -> None:
     assert not lookup(ansible, accessor), "the token is gone"
     left = sorted(map(str, (ansible.directory / "local").rglob("*")))
     assert not [path for path in left if "gatewayops-secrets" in path], "and what the run could not remove"
+
+
+def test_nobody_waits_for_the_keeper(ansible: Ansible) -> None:
+    """What reads the output of a run ends with it, also when the store is too slow to revoke."""
+    ansible.write(use(), sleep(1))
+    with ansible.started("ansible-playbook", "play.yml") as process:
+        eventually(lambda: ansible.requests() == Counter({LOGIN: 1, **reads()}), 20)
+        ansible.bao.process.send_signal(signal.SIGSTOP)
+        try:
+            output, _none = process.communicate(timeout=20)
+            assert ansible.keepers()
+        finally:
+            ansible.bao.process.send_signal(signal.SIGCONT)
+    assert process.returncode == 0, output
+    assert ansible.finished() == once()
+
+
+def test_a_keeper_that_is_killed_is_replaced_when_somebody_logs_in(ansible: Ansible) -> None:
+    ansible.role(POLICY, "killed", token_ttl="1s", token_max_ttl="1s")
+    ansible.write(use(), sleep(2), use_more())
+    with ansible.started("ansible-playbook", "play.yml") as process:
+        eventually(lambda: f"kv/data/{SECRETS - 1}" in ansible.requests(), 20)
+        (first,) = ansible.keepers()
+        os.kill(first, signal.SIGKILL)
+        output, _none = process.communicate(timeout=30)
+    assert process.returncode == 0, output
+    counts = ansible.finished()
+    assert (counts[LOGIN], counts[REVOKE]) == (2, 1)
+
+
+def test_two_runs_at_once(ansible: Ansible) -> None:
+    ansible.write(use(1), sleep(1), use(2))
+    with ansible.started("ansible-playbook", "play.yml") as first:
+        began = ansible.began
+        with ansible.started("ansible-playbook", "play.yml") as second:
+            second.communicate(timeout=60)
+        first.communicate(timeout=60)
+    assert (first.returncode, second.returncode) == (0, 0)
+    ansible.began = began
+    assert ansible.finished() == dict.fromkeys(once(), 2)
+
+
+def test_a_failed_login_is_tried_once_for_ten_hosts(ansible: Ansible) -> None:
+    ansible.variables(gateway_vault_secret_id=f"{CANARY}-wrong")
+    status, output = ansible.play(use(1), use(2))
+    assert status != 0
+    assert ansible.finished() == {LOGIN: 1}
+    assert f"{CANARY}-wrong" not in output
+
+
+def test_a_token_that_is_shorter_than_the_run_is_renewed(ansible: Ansible) -> None:
+    ansible.role(POLICY, "short", token_ttl="3s")
+    began = time.monotonic()
+    status, output = ansible.play(use(1), sleep(7), use_more())
+    assert status == 0, output
+    counts = ansible.finished()
+    renewals = counts.pop(RENEW)
+    assert counts == once(**{"kv/data/more": 1})
+    assert 4 <= renewals <= (time.monotonic() - began) / 1.5 + 2, "at half of its life, and by visits"
+
+
+def test_a_short_token_that_cannot_be_renewed_is_replaced(ansible: Ansible) -> None:
+    ansible.role(POLICY, "batch", token_ttl="4s", token_type="batch")
+    status, output = ansible.play(use(1), sleep(5), use_more())
+    assert status == 0, output
+    assert ansible.finished() == {LOGIN: 2, REVOKE: 1, **reads(), "kv/data/more": 1}
+
+
+def test_a_run_that_is_the_first_process_of_a_container(ansible: Ansible) -> None:
+    """Everything in a container is killed with its first process: the token has to be revoked just before."""
+    container = ("unshare", "--fork", "--pid", "--mount-proc", "--kill-child")
+    if subprocess.run([*container, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no process namespaces here")
+    ansible.write(use())
+    with ansible.started("ansible-playbook", "play.yml", through=container) as process:
+        output, _none = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert ansible.finished() == once()
 
 
 def newest_accessor(ansible: Ansible) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Reference
@@ -30,6 +30,9 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_p
 Fetch = Callable[[Sequence[Reference]], Mapping[Reference, str | SecretError]]
 
 _SHOWN = 5
+
+Question = TypeVar("Question", Secret, Request)
+Answer = TypeVar("Answer")
 
 
 class SecretSession:
@@ -59,7 +62,7 @@ class SecretSession:
             try:
                 answers = self._fetch(scheme)(wanted)
             except SecretError as error:
-                problems.append(f"{_list(wanted)}: {error}")
+                problems.append(f"{_list([reference.text for reference in wanted])}: {error}")
                 continue
             for reference, answer in answers.items():
                 if isinstance(answer, EndedError) and reference in may_end:
@@ -74,47 +77,36 @@ class SecretSession:
             raise SecretError("\n".join(problems))
         return values
 
-    def read(self, reference: Reference) -> Mapping[str, Any]:
-        """All fields of a ``vault`` secret; the reference's own field is ignored. Raises SecretError."""
-        return self._found(reference).fields
+    def read(self, references: Iterable[Reference]) -> Mapping[Reference, Found]:
+        """All fields of ``vault`` secrets, and what their engine knows of them; fields of the references are ignored.
 
-    def metadata(self, reference: Reference) -> Mapping[str, Any]:
-        """What the engine knows of the version that `read` gives: its number, times and custom metadata.
-
-        An engine of version 1 knows nothing. Raises SecretError.
+        Raises one SecretError with a line for each secret that cannot be had.
         """
-        return self._found(reference).metadata
+        secrets = {reference: Secret(reference.location, reference.version) for reference in references}
+        names = {secret: Reference("vault", secret.location, None, secret.version).text for secret in secrets.values()}
+        answers = _all(self._vault.read, names)
+        return {reference: answers[secret] for reference, secret in secrets.items()}
 
-    def ask(self, path: str, body: Mapping[str, Any] | None, *, keep: bool) -> Mapping[str, Any]:
-        """The data that the store answers to GET, or to POST with a ``body``, for any path. Raises SecretError.
+    def ask(
+        self, paths: Iterable[str], body: Mapping[str, Any] | None, *, keep: bool
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """The data that the store answers to GET, or to POST with a ``body``, for any paths.
 
-        With ``keep`` neither the answer's lease nor the token it was got with is revoked.
+        With ``keep`` neither the answers' leases nor the token they were got with are revoked. Raises one SecretError
+        with a line for each path that gives no answer.
         """
-        request = Request(path, None if body is None else json.dumps(body, sort_keys=True))
-        vault = self._keeping if keep else self._vault
         try:
-            answer = vault.ask([request])[request]
-        except SecretError as error:
-            raise SecretError(f"{path}: {error}") from None
-        if isinstance(answer, SecretError):
-            raise SecretError(f"{path}: {answer}")
-        return answer
+            text = None if body is None else json.dumps(body, sort_keys=True)
+        except TypeError:
+            raise SecretError("the data to send must be made of texts, numbers, lists and dictionaries") from None
+        requests = {Request(path, text): path for path in paths}
+        answers = _all((self._keeping if keep else self._vault).ask, requests)
+        return {path: answers[request] for request, path in requests.items()}
 
     @property
     def vault(self) -> VaultBackend:
         """The store itself, for more than reading."""
         return self._vault
-
-    def _found(self, reference: Reference) -> Found:
-        secret = Secret(reference.location, reference.version)
-        where = Reference("vault", reference.location, None, reference.version).text
-        try:
-            answer = self._vault.read([secret])[secret]
-        except SecretError as error:
-            raise SecretError(f"{where}: {error}") from None
-        if isinstance(answer, SecretError):
-            raise SecretError(f"{where}: {answer}")
-        return answer
 
     @cached_property
     def _vault(self) -> VaultBackend:
@@ -145,6 +137,27 @@ class SecretSession:
         return backends[scheme]()
 
 
-def _list(references: Sequence[Reference]) -> str:
-    more = f" and {len(references) - _SHOWN} more" if len(references) > _SHOWN else ""
-    return ", ".join(reference.text for reference in references[:_SHOWN]) + more
+def _all(
+    ask: Callable[[Iterable[Question]], Mapping[Question, Answer | SecretError]], names: Mapping[Question, str]
+) -> Mapping[Question, Answer]:
+    """The answers to all questions, whose names are given. Raises one SecretError that names those without."""
+    try:
+        answers = ask(names)
+    except SecretError as error:
+        raise SecretError(f"{_list(list(names.values()))}: {error}") from None
+    found: dict[Question, Answer] = {}
+    problems: list[str] = []
+    for question, name in names.items():
+        answer = answers[question]
+        if isinstance(answer, SecretError):
+            problems.append(f"{name}: {answer}")
+        else:
+            found[question] = answer
+    if problems:
+        raise SecretError("\n".join(problems))
+    return found
+
+
+def _list(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -15,6 +15,7 @@ from ansible.template import Templar
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Reference
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.session import SecretSession
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_kv import Found
 
 CANARY = "canary-ab12"
 
@@ -28,9 +29,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Reference]:
         references.extend(wanted)
         return {reference: f"value of {reference.text}" for reference in references}
 
-    def read(self: SecretSession, wanted: Reference) -> Mapping[str, Any]:
-        references.append(wanted)
-        return {"api_key": f"value in {wanted.location}"}
+    def read(self: SecretSession, wanted: Iterable[Reference]) -> Mapping[Reference, Found]:
+        references.extend(wanted)
+        return {each: Found({"api_key": f"value in {each.location}"}, {"version": 7}) for each in references}
 
     monkeypatch.setattr(SecretSession, "resolve", resolve)
     monkeypatch.setattr(SecretSession, "read", read)
@@ -56,6 +57,13 @@ def test_a_version_of_several_secrets(asked: list[Reference]) -> None:
 def test_whole_secrets(asked: list[Reference]) -> None:
     assert lookup("kv/a", "kv/b", version=2) == [{"api_key": "value in kv/a"}, {"api_key": "value in kv/b"}]
     assert [(each.location, each.version) for each in asked] == [("kv/a", 2), ("kv/b", 2)]
+
+
+def test_metadata(asked: list[Reference]) -> None:
+    assert lookup("kv/a", with_metadata=True) == [{"value": {"api_key": "value in kv/a"}, "metadata": {"version": 7}}]
+    assert lookup("kv/b", field="api_key", with_metadata=True) == [
+        {"value": "value of vault://kv/b#api_key", "metadata": {"version": 7}}
+    ]
 
 
 @pytest.mark.parametrize(
