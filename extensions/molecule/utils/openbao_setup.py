@@ -43,7 +43,8 @@ class Client:
     def wait(self, path: str, *, seconds: float) -> None:
         """Until the server answers 200 there."""
         end = time.monotonic() + seconds
-        request = urllib.request.Request(f"{self.address}/v1/{path}")
+        headers = {"X-Vault-Token": self.token} if self.token else {}
+        request = urllib.request.Request(f"{self.address}/v1/{path}", headers=headers)
         while True:
             try:
                 with urllib.request.urlopen(request, timeout=10, context=self.context):
@@ -71,6 +72,7 @@ def main() -> None:
     bao.wait("sys/health", seconds=30)  # 200 once it is unsealed and leads
     bao.token = result["root_token"]
     bao.call("POST", "sys/mounts/kv", {"type": "kv", "options": {"version": "2"}})
+    bao.wait("kv/config", seconds=30)  # it sets itself up, and refuses requests until then
     for path, fields in json.loads((directory / "kv.json").read_text()).items():
         bao.call("POST", f"kv/data/{path}", {"data": fields})
     bao.call("PUT", "sys/policies/acl/gateway-controller", {"policy": POLICY})
