@@ -21,6 +21,19 @@ class Store:
     def put(self, path: str, **fields: str) -> None:
         self._api.call("POST", f"kv/data/{path}", {"data": fields})
 
+    def fields(self, path: str) -> dict[str, str]:
+        found: dict[str, str] = self._api.call("GET", f"kv/data/{path}")["data"]["data"]
+        return found
+
+    def make_token(self, name: str, policy: str) -> str:
+        """A token that has the policy, and none of those that others have."""
+        self._api.call("PUT", f"sys/policies/acl/{name}", {"policy": policy})
+        made = self._api.call(
+            "POST", "auth/token/create", {"policies": [name], "no_default_policy": True, "ttl": "30m"}
+        )
+        token: str = made["auth"]["client_token"]
+        return token
+
     def unseal(self) -> None:
         """Wait for the server, which has just been started, and open it."""
         command = [sys.executable, openbao_setup.__file__, self.address, str(scenario.DIRECTORY / "secrets")]
