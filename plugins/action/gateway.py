@@ -15,6 +15,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._plan.diff impor
     render_diff,
     summarize,
 )
+from ansible_collections.gatewayops.openai.plugins.module_utils._release import rotation
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import GatewayAction
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._compile import Compiled, compile_gateway
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._host_options import HOST_OPTIONS
@@ -69,12 +70,14 @@ class ActionModule(GatewayAction):
         if answer.get("failed"):
             return answer
         news = {name: value for name, value in answer.items() if name not in ("needs_bundle", "resources")}
-        result = {**news, "changes": [change.as_dict() for change in changes], "plan": summarize(changes)}
+        names, files = answer.get("rotated", {}), answer.get("secrets_changed", ())
+        result = {
+            **news,
+            "changes": [change.as_dict() for change in changes],
+            "plan": summarize(changes),
+            "secrets": rotation.describe(names, files) if files else "",
+        }
         if self._task.diff and answer.get("changed"):
-            result["diff"] = {"prepared": _secrets(answer) + render_diff(changes)}
+            secrets = "".join(f"{line}\n" for line in rotation.lines(names, files))
+            result["diff"] = {"prepared": secrets + render_diff(changes)}
         return result
-
-
-def _secrets(answer: Mapping[str, Any]) -> str:
-    """The secrets that change, of which nothing but the name is shown."""
-    return "".join(f"  ~ secret {name} (not shown)\n" for name in answer.get("secrets_changed", ()))

@@ -115,8 +115,30 @@ plan:
   type: str
   returned: when O(state=present)
   sample: "Plan: 3 to add, 1 to change, 0 to remove"
+rotated:
+  description: Whose secrets change, by the names that they have in the specification.
+  type: dict
+  returned: when O(state=present)
+  contains:
+    consumers:
+      description: Consumers with another set of keys.
+      type: list
+      elements: str
+    providers:
+      description: Providers with another key.
+      type: list
+      elements: str
+    listeners:
+      description: Listeners with another certificate or private key.
+      type: list
+      elements: str
+secrets:
+  description: The same in one line, empty when nothing changes.
+  type: str
+  returned: when O(state=present)
+  sample: "consumers: search-team; providers: openai"
 secrets_changed:
-  description: The names of the secrets that change.
+  description: The names of the secret files that change.
   type: list
   elements: str
   returned: when O(state=present)

@@ -170,6 +170,24 @@ secrets_changed:
   type: list
   elements: str
   sample: [consumers.json]
+rotated:
+  description: Whose secrets changed, by the names that they have in the specification.
+  returned: when O(state) is not V(absent)
+  type: dict
+  contains:
+    consumers:
+      description: Consumers with another set of keys than before.
+      type: list
+      elements: str
+    providers:
+      description: Providers with another key.
+      type: list
+      elements: str
+    listeners:
+      description: Listeners with another certificate or private key.
+      type: list
+      elements: str
+  sample: {consumers: [search-team], providers: [], listeners: []}
 pruned:
   description: Releases that were removed because there were more than O(keep).
   returned: when O(state) is not V(absent)
@@ -263,6 +281,8 @@ def main() -> None:
         )
     except (GatewayError, ValueError) as error:
         module.fail_json(msg=str(error))
+    for warning in result.pop("warnings", ()):
+        module.warn(warning)
     module.exit_json(**result)
 
 

@@ -115,6 +115,13 @@ removed:
   type: list
   elements: str
   sample: []
+repaired:
+  description:
+    - What is kept encrypted for the next boot, with what was wrong with it, when somebody else changed that.
+  returned: success
+  type: list
+  elements: str
+  sample: []
 active:
   description: The release that the host serves.
   returned: when secrets are rotated
@@ -166,6 +173,8 @@ def main() -> None:
         answer = run(host_from_options(module.params["host"] or {}), order_of(module.params), check=module.check_mode)
     except (GatewayError, ValueError) as error:
         module.fail_json(msg=str(error))
+    for warning in answer.pop("warnings", ()):
+        module.warn(warning)
     module.exit_json(**answer)
 
 

@@ -134,10 +134,11 @@ def real_envoy() -> Path:
 
 @contextmanager
 def a_provider(name: str) -> Iterator[Provider]:
+    """It admits its key and the one that comes after that."""
     command = [sys.executable, str(ROOT / "tests" / "upstream" / "upstream.py"), "--port", "0", "--name", name]
-    process = subprocess.Popen(
-        [*command, "--api-key", f"sk-{CANARY}-{name}"], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
-    )
+    for key in (f"sk-{CANARY}-{name}", f"sk-{CANARY}-{name}-next"):
+        command += ["--api-key", key]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
     try:
         assert process.stdout is not None
         yield Provider(name, int(process.stdout.readline().removeprefix("PORT ")), process)

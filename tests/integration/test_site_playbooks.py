@@ -133,7 +133,7 @@ def test_a_rotated_key_is_delivered_and_nothing_else_changes(gateway: Gateway) -
     predicted = succeed(gateway.play("site", "--check", "--diff"), changed=1)
     made = succeed(gateway.play("site", "--diff"), changed=1)
     assert made.plan == predicted.plan
-    assert made.plan == ["  ~ secret consumers.json (not shown)", "Plan: 0 to add, 0 to change, 0 to remove"]
+    assert made.plan == ["  ~ key of consumer batch (not shown)", "Plan: 0 to add, 0 to change, 0 to remove"]
     assert gateway.release == release
     assert ask(gateway, "gpt-5-mini", f"sk-{CANARY}-rotated")["status"] == 200
     assert ask(gateway, "gpt-5-mini", f"sk-{CANARY}-batch")["status"] == 401

@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import ReleaseError
 from ansible_collections.gatewayops.openai.plugins.module_utils._release import admin, secrets, switch
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.admin import AdminError
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.service import Instance
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.site import Site
 
@@ -47,6 +48,20 @@ def expectation(where: str, names: Iterable[str]) -> Mapping[str, str]:
     """What a process reports that has read those of the files that are there."""
     documents = secrets.delivered(where)
     return admin.secret_expectation({name: documents[name] for name in names if name in documents})
+
+
+def unread(site: Site, running: Iterable[Instance], names: Iterable[str]) -> frozenset[str]:
+    """Those of the files that one of the instances reads, and has not read as they are now.
+
+    They were not put there by a rename, or its watch of the directory is lost, as when that was replaced.
+    """
+    documents = secrets.delivered(site.host.secrets_dir)
+    expected = {name: admin.secret_expectation({name: documents[name]}) for name in names if name in documents}
+    found = set()
+    for instance in running:
+        with suppress(AdminError):
+            found.update(name for name, each in expected.items() if site.live.unread(instance.name, each))
+    return frozenset(found)
 
 
 def put_back(site: Site, kept: Mapping[str, Mapping[str, Any]]) -> None:

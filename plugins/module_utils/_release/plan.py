@@ -13,13 +13,16 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files im
 from ansible_collections.gatewayops.openai.plugins.module_utils._release import (
     admin,
     checks,
+    delivery,
     history,
     outside,
     persist,
+    rotation,
     secrets,
     store,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.layout import Directory, digest_of, is_digest
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.rotation import Rotated
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.service import (
     FAILED,
     RUNNING,
@@ -76,6 +79,8 @@ class Plan:
     relink: bool
     secrets_changed: tuple[str, ...]
     secrets_removed: tuple[str, ...]
+    #: Whose secrets they are.
+    rotated: Rotated
     #: What is wrong with the secrets on the disk, see `persist.fault`, and where they are.
     sealed_fault: str
     sealed_path: str
@@ -113,9 +118,12 @@ def make_plan(site: Site, view: View, target: Target, request: Request) -> Plan:
     writes = tuple(damage.path for damage in store.outside_damages(site.layout, target.manifest, site.system_owner))
     removes = store.outside_leftovers(site.layout, view.releases.values(), target.manifest)
     expected = admin.expectation(target.xds)
+    changed, removed, in_the_end = _secrets(site, view, target, request)
     keeper = _keeper(site, view, target, expected)
     # A unit that somebody changed may be what the process was started with.
-    if any(path in admin.process_files({path: ""}) for path in writes) or _is_deaf(site, keeper, target):
+    if any(path in admin.process_files({path: ""}) for path in writes) or (
+        _is_deaf(site, view, keeper, target, frozenset(changed))
+    ):
         keeper = ""
     unpruned = view.active == target.digest == digest_of(view.linked) and view.linked != target.digest
     accepted = bool(keeper) and not site.live.missing(keeper, expected)
@@ -123,7 +131,6 @@ def make_plan(site: Site, view: View, target: Target, request: Request) -> Plan:
     process = (NONE if settled else RELOAD) if keeper else REPLACE if view.running else START
     at_boot = view.instances[keeper].at_boot if keeper else None
     others = [instance for name, instance in view.instances.items() if keeper and name != keeper]
-    changed, removed, in_the_end = _secrets(site, view, target, request)
     back = view.active if view.active != target.digest else view.previous
     known = [*view.releases.values(), target.manifest]
     return Plan(
@@ -143,6 +150,7 @@ def make_plan(site: Site, view: View, target: Target, request: Request) -> Plan:
         relink=not store.is_linked(site.layout) or not (view.linked == target.digest or (unpruned and settled)),
         secrets_changed=changed,
         secrets_removed=removed,
+        rotated=_rotated(site, request),
         sealed_fault="" if in_the_end is None else persist.fault(site, in_the_end),
         sealed_path=str(site.layout.sealed_secrets),
         record=history.active(view.history) != target.digest,
@@ -181,8 +189,12 @@ def _keeper(site: Site, view: View, target: Target, expected: Mapping[str, str])
     return max(fitting, key=rank).name if fitting else ""
 
 
-def _is_deaf(site: Site, keeper: str, target: Target) -> bool:
-    return bool(keeper) and bool(site.live.metrics_problem(target.envoy))
+def _is_deaf(site: Site, view: View, keeper: str, target: Target, changed: frozenset[str]) -> bool:
+    """Whether the keeper offers no metrics, or has not read secrets that are as they should be."""
+    if not keeper:
+        return False
+    reads = checks.secret_files(site.host, target.envoy) - changed
+    return bool(site.live.metrics_problem(target.envoy) or delivery.unread(site, [view.instances[keeper]], reads))
 
 
 def _runs_link(site: Site, view: View, keeper: str) -> bool:
@@ -203,6 +215,12 @@ def _secrets(
     kept = kept_secrets(site, view, target, request.secrets)
     settled = {name: document for name, document in now.items() if name in kept}
     return changed, secrets.prune(where, kept, check=True), {**settled, **secrets.parsed(request.secrets)}
+
+
+def _rotated(site: Site, request: Request) -> Rotated:
+    if request.secrets is None:
+        return Rotated()
+    return rotation.rotated(secrets.current(site.host.secrets_dir), secrets.parsed(request.secrets))
 
 
 def kept_secrets(site: Site, view: View, target: Target, given: Iterable[str]) -> frozenset[str]:

@@ -24,6 +24,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._release import 
     delivery,
     lock,
     manifest,
+    persist,
     rotation,
     secrets,
     view,
@@ -91,7 +92,7 @@ def _without_gateway(host: Host, order: Order, *, check: bool) -> Result:
     names = rotation.rotated(secrets.current(host.secrets_dir), secrets.parsed(files)).as_dict()
     changed = secrets.deliver(host.secrets_dir, files, owner, keep_others=not order.only_these, check=check)
     removed = secrets.prune(host.secrets_dir, files, check=check) if order.only_these else ()
-    return _result(names, changed, removed, ())
+    return _result(names, changed, removed)
 
 
 def _rotate(site: Site, now: View, order: Order, *, check: bool) -> Result:
@@ -123,35 +124,73 @@ def _exchange(site: Site, now: View, files: Mapping[str, str], keep: frozenset[s
     """Bring `files`; with `keep` others than those go, and other keys of clients. The result of the module."""
     where, others = site.host.secrets_dir, keep is None
     before = secrets.current(where)
-    names = rotation.rotated(before, _wanted(before, files, keep_others=others)).as_dict()
-    again = _unread(site, now, files)
+    wanted = _wanted(before, files, keep_others=others)
+    names = rotation.rotated(before, wanted).as_dict()
+    again = delivery.unread(site, now.running, files)
     changed = secrets.deliver(where, files, site.private_owner, keep_others=others, check=True, again=again)
     removed = () if keep is None else secrets.prune(where, keep, check=True)
-    if (changed or removed) and not check:
-        try:
-            delivery.deliver(site, now.running, files, keep_others=others, again=again)
-        except (OSError, ReleaseError):
-            delivery.put_back(site, before)
-            raise
-        if keep is not None:
-            secrets.prune(where, keep, check=False)
-        _require_read(site, now, files)
+    settled = {**{name: each for name, each in before.items() if keep is None or name in keep}, **wanted}
+    fault = _sealed_fault(site, now, settled)
+    if not check:
+        if fault and persist.applies(site):
+            persist.prove(site)
+        if changed or removed:
+            _replace(site, now, files, keep, before, again)
+        if fault:
+            persist.save(site, settled, check=False)
     idle = () if now.running or not now.active else ("no process of this gateway runs: it reads them when it starts",)
-    return _result(names, changed, removed, idle if changed else ())
+    # That what is kept follows what is in memory is no repair.
+    follows = fault == persist.CONTENT and (changed or removed)
+    repaired = (f"{site.layout.sealed_secrets} ({fault})",) if fault and not follows else ()
+    return _result(names, changed, removed, repaired, idle if changed else ())
+
+
+def _replace(
+    site: Site,
+    now: View,
+    files: Mapping[str, str],
+    keep: frozenset[str] | None,
+    before: Mapping[str, secrets.Document],
+    again: frozenset[str],
+) -> None:
+    """Write the files and see that they are read; what was there is put back when they are refused."""
+    try:
+        delivery.deliver(site, now.running, files, keep_others=keep is None, again=again)
+    except (OSError, ReleaseError):
+        delivery.put_back(site, before)
+        raise
+    if keep is not None:
+        secrets.prune(site.host.secrets_dir, keep, check=False)
+    _require_read(site, now, files)
+
+
+def _sealed_fault(site: Site, now: View, settled: Mapping[str, secrets.Document]) -> str:
+    """What is wrong with the secrets that are kept for the next boot. Raises ReleaseError where they cannot be kept."""
+    if not now.active or not persist.applies(site):
+        return ""
+    why = persist.problem(site)
+    if why:
+        raise ReleaseError(f"nothing was changed: {why}")
+    return persist.fault(site, settled)
 
 
 def _result(
-    names: Mapping[str, list[str]], changed: tuple[str, ...], removed: tuple[str, ...], warnings: tuple[str, ...]
+    names: Mapping[str, list[str]],
+    changed: tuple[str, ...],
+    removed: tuple[str, ...],
+    repaired: tuple[str, ...] = (),
+    warnings: tuple[str, ...] = (),
 ) -> Result:
-    text = rotation.describe(names, changed)
-    if removed:
-        text = (f"{text}; " if changed else "") + f"removed: {', '.join(removed)}"
+    parts = [rotation.describe(names, changed)] if changed or not (removed or repaired) else []
+    parts += [f"removed: {', '.join(removed)}"] if removed else []
+    parts += [f"brought back: {', '.join(repaired)}"] if repaired else []
     return {
-        "changed": bool(changed or removed),
+        "changed": bool(changed or removed or repaired),
         "changed_names": list(changed),
         "removed": list(removed),
+        "repaired": list(repaired),
         "rotated": dict(names),
-        "message": text,
+        "message": "; ".join(parts),
         "warnings": list(warnings),
     }
 
@@ -167,21 +206,6 @@ def _wanted(
     return wanted
 
 
-def _unread(site: Site, now: View, files: Mapping[str, str]) -> frozenset[str]:
-    """The files that a process which runs has not read as they are: they were not put there by a rename."""
-    documents = secrets.delivered(site.host.secrets_dir)
-    expected = {name: admin.secret_expectation({name: documents[name]}) for name in files if name in documents}
-    found = set()
-    for instance in now.running:
-        for name, each in expected.items():
-            try:
-                if site.live.unread(instance.name, each):
-                    found.add(name)
-            except AdminError:
-                break
-    return frozenset(found)
-
-
 def _require_read(site: Site, now: View, files: Mapping[str, str]) -> None:
     """See that every process that runs is at these files. Raises ReleaseError; what was written stays."""
     expected = delivery.expectation(site.host.secrets_dir, files)
@@ -193,7 +217,8 @@ def _require_read(site: Site, now: View, files: Mapping[str, str]) -> None:
         if unread:
             raise ReleaseError(
                 f"the new secrets are on this host, but {instance.name} has not read them ({', '.join(unread)}): its "
-                f"watch of {site.host.secrets_dir} is lost, as when that directory was replaced; restart the service"
+                f"watch of {site.host.secrets_dir} is lost, as when that directory was replaced; {_SITE}, which has "
+                "another process take over"
             )
 
 

@@ -20,6 +20,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._release.binary 
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.layout import CONFIG_MODE
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import Ops, ReadOnlyOps, told
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.plan import Plan, Request
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.rotation import Rotated
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.service import STARTING
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.site import Site, make_site
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.view import Target, View
@@ -96,6 +97,7 @@ def _present(site: Site, now: View, target: Target, request: Request, *, check: 
         "envoy_version": site.envoy.version(),
         "steps": [],
         "secrets_changed": [],
+        "rotated": Rotated().as_dict(),
         "pruned": [],
         "repaired": [str(damage) for damage in target.damages],
         "message": f"release {target.digest} is {'staged' if changed else 'already staged'}, not active",
@@ -145,6 +147,7 @@ def _told(site: Site, todo: Plan, before: object, steps: tuple[str, ...], messag
         "envoy_version": site.envoy.version(),
         "steps": list(steps),
         "secrets_changed": sorted({*todo.secrets_changed, *todo.secrets_removed}),
+        "rotated": todo.rotated.as_dict(),
         "pruned": list(todo.prune),
         "repaired": list(todo.repaired),
         "message": message,

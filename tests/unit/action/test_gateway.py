@@ -21,6 +21,7 @@ DONE = {
     "process": "reload",
     "message": "reloaded",
     "secrets_changed": ["provider-openai-c6275da3.json"],
+    "rotated": {"consumers": [], "providers": ["openai"], "listeners": []},
 }
 LACKS = {"changed": False, "needs_bundle": True, "active": "old"}
 
@@ -77,7 +78,7 @@ def test_the_result_names_what_changes(run: Run, spec: dict[str, Any]) -> None:
         }
     ]
     assert result["diff"]["prepared"] == (
-        "  ~ secret provider-openai-c6275da3.json (not shown)\n"
+        "  ~ key of provider openai (not shown)\n"
         "  ~ gateway_consumers.search\n"
         "      limits.requests_per_minute: 600 -> 1200\n"
         "Plan: 0 to add, 1 to change, 0 to remove\n"

@@ -75,8 +75,8 @@ def test_content_may_come_as_text_or_as_what_it_means(host: dict[str, Any], monk
         "changed_names": ["provider-a-0123abcd.json"],
         "removed": [],
         "rotated": {"consumers": [], "providers": ["a"], "listeners": []},
+        "repaired": [],
         "message": "providers: a",
-        "warnings": [],
     }
     first = run(monkeypatch, host, secrets={"provider-a-0123abcd.json": json.dumps(CONTENT)}, check=True)
     assert (first.failed, first.result) == (False, wanted)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,14 @@ import pytest
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._canonical import canonical_json, digest
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import ReleaseError
-from ansible_collections.gatewayops.openai.plugins.module_utils._release import secrets
+from ansible_collections.gatewayops.openai.plugins.module_utils._release import persist, secrets
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import ReadOnlyOps
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.plan import Request
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.rotate import Order, run_on
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.resources import spec_resources
 
-from .world import World, snapshot, spec
+from .world import HostKey, World, snapshot, spec
 
 PROVIDERS = {
     "p": {"type": "openai_compatible", "base_url": "http://127.0.0.1:1/v1", "api_key": "vault://kv/p#key"},
@@ -175,6 +176,34 @@ def test_files_that_the_release_does_not_read_are_not_delivered(world: World, ro
     assert not run_on(world.site(), Order(files, digest_of(A)), check=False)["changed"]
 
 
+def test_what_is_kept_for_the_next_boot_follows(world: World, rotate: Rotate) -> None:
+    result = rotate(alice="sk-new")
+    assert (result["repaired"], result["message"]) == ([], "consumers: alice")
+    assert persist.fault(world.site(), secrets.current(world.host.secrets_dir)) == ""
+
+
+def test_what_is_kept_for_the_next_boot_is_brought_back(world: World, rotate: Rotate) -> None:
+    sealed = world.layout.sealed_secrets
+    for damage, what in ((sealed.unlink, "missing"), (lambda: sealed.write_text("x"), "cannot be decrypted")):
+        damage()
+        result = rotate()
+        assert result["repaired"] == [f"{sealed} ({what})"]
+        assert (result["changed"], result["message"]) == (True, f"brought back: {sealed} ({what})")
+        assert not rotate()["changed"]
+
+
+def test_where_secrets_cannot_be_kept_nothing_is_changed(world: World, rotate: Rotate) -> None:
+    kept = snapshot(world.directory)
+    site = world.site()
+    site = replace(site, sealer=HostKey(site.ops, why="there is no systemd-creds"))
+    for check in (True, False):
+        with pytest.raises(
+            ReleaseError, match="nothing was changed: there is no systemd-creds: set gateway_secrets_pe"
+        ):
+            run_on(site, Order(files_of(world, A, alice="sk-new"), digest_of(A)), check=check)
+    assert {path for path, each in snapshot(world.directory).items() if kept[path] != each} <= {str(world.layout.lock)}
+
+
 def test_a_file_that_is_neither_here_nor_given_is_a_warning(world: World, rotate: Rotate) -> None:
     name = provider_file(world, "p")
     Path(world.host.secrets_dir, name).unlink()
@@ -199,6 +228,15 @@ def test_a_process_that_does_not_read_them_is_an_error_that_says_so(world: World
     assert predicted["message"] == f"files: {provider_file(world, 'p')}", "it is written again"
     with pytest.raises(ReleaseError, match=r"are on this host, but blue has not read them \(sds\.provider-p"):
         run_on(world.site(), order, check=False)
+
+
+def test_another_process_takes_over_from_one_that_does_not_read_secrets(world: World, rotate: Rotate) -> None:
+    world.change("blue", deaf_to=["sds." + provider_file(world, "p").removesuffix(".json")])
+    bundle = world.bundle(A)
+    request = Request(bundle.digest, bundle.files, files_of(world, A), prune_wait=0.0, drain_wait=5.0)
+    assert world.run(request)["process"] == "replace"
+    assert set(world.serving()) == {"green"}
+    assert world.run(request)["process"] == "none"
 
 
 def test_without_a_process_they_are_there_for_the_next_one(world: World, rotate: Rotate) -> None:
