@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / ".cache" / "collections"))
+# In place of this directory, whose secrets.py is not the one that others import.
+sys.path[0] = str(ROOT / ".cache" / "collections")
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._bundle import build_bundle  # noqa: E402
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import host_from_options  # noqa: E402
