@@ -54,7 +54,7 @@ class MissingError(Exception):
 
 
 class RejectedError(Exception):
-    """The request makes no sense to the store (400, 405, 412), or the login is wrong (400, 401).
+    """The request makes no sense to the store (400, 405), or the login is wrong (400, 401).
 
     The text is what the store said.
     """
@@ -89,12 +89,17 @@ class VaultClient:
 
     def get(self, path: str, version: int | None = None) -> dict[str, Any]:
         """The answer to GET /v1/``path``. Raises DeniedError, MissingError, RejectedError and StoreError."""
+        answer = self.get_any(path, version)
+        if not isinstance(answer.get("data"), dict):
+            raise StoreError("does not answer as Vault does; is vault_addr right?", lasting=False)
+        return answer
+
+    def get_any(self, path: str, version: int | None = None) -> dict[str, Any]:
+        """The same, for a path that may answer without data, or with what is no JSON object: {}."""
         parameters = {} if version is None else {"version": version}
         with self.told():
             answer = self.hvac.adapter.get("/v1/" + quote(path), params=parameters)
-            if not isinstance(answer, dict) or not isinstance(answer.get("data"), dict):
-                raise StoreError("does not answer as Vault does; is vault_addr right?", lasting=False)
-            return answer
+            return answer if isinstance(answer, dict) else {}
 
     def post(self, path: str, body: dict[str, Any], *, wrap_ttl: str | None = None) -> dict[str, Any]:
         """The answer to POST /v1/``path``, which may be empty; with ``wrap_ttl`` it is wrapped. Raises as `get`."""
@@ -118,16 +123,14 @@ class VaultClient:
             if "namespace not found" in _said(error):
                 raise StoreError(f"has no namespace {self._options.namespace!r}", lasting=True) from None
             raise MissingError(error.json if isinstance(error.json, dict) else {}) from None
-        except (
-            exceptions.InvalidRequest,
-            exceptions.Unauthorized,
-            exceptions.UnsupportedOperation,
-            exceptions.PreconditionFailed,
-        ) as error:
+        except (exceptions.InvalidRequest, exceptions.Unauthorized) as error:
             raise RejectedError(_said(error)) from None
         except exceptions.InternalServerError as error:
             raise FailedError(_http_failure(error), lasting=False) from None
         except exceptions.VaultError as error:
+            # 405, which hvac has no exception for.
+            if "unsupported operation" in _said(error):
+                raise RejectedError(_said(error)) from None
             raise StoreError(_http_failure(error), lasting=False) from None
         except requests.exceptions.SSLError as error:
             raise StoreError(f"failed to make a TLS connection: {_tls_reason(error)}", lasting=False) from None

@@ -23,6 +23,10 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_v
 
 #: A lease counts as ended this long before it does, in seconds, or after nine tenths of a life that is shorter.
 _MARGIN = 10.0
+#: Texts shorter than this are no secrets, and would make holes in every sentence.
+_SHORT = 4
+#: So many characters of a longer text tell that it is repeated.
+_TELLING = 8
 
 
 class Request(NamedTuple):
@@ -40,14 +44,14 @@ def ask(visit: Visit, request: Request) -> dict[str, Any]:
     """The answer's data, and the lease that it comes with, if any. Raises SecretError and StoreError."""
     body = None if request.body is None else json.loads(request.body)
     try:
-        answer = visit.client.get(request.path) if body is None else visit.client.post(request.path, body)
+        answer = visit.client.get_any(request.path) if body is None else visit.client.post(request.path, body)
     except DeniedError:
         wanted = '"read"' if body is None else '"update" (or "create")'
         raise SecretError(f"denies it: a policy must allow {wanted} on {request.path}") from None
     except MissingError:
         raise SecretError("has nothing there") from None
     except (RejectedError, FailedError) as error:
-        said = _without(str(error), body)
+        said = without(str(error), body)
         raise SecretError("rejected the request" + (f": {said}" if said else "")) from None
     if not isinstance(answer.get("data"), dict):
         raise SecretError("answers with no data" + (", but with a token" if answer.get("auth") else ""))
@@ -87,9 +91,15 @@ def _until(visit: Visit, lease: Lease) -> float | None:
     return min(ends, default=None)
 
 
-def _without(text: str, body: object) -> str:
-    """What the store said, unless it repeats something that was sent."""
-    return "" if any(value in text for value in _texts(body) if len(value) > 3) else text
+def without(text: str, body: object) -> str:
+    """What the store said, without the texts that were sent and are repeated in it, be they cut off."""
+    for value in sorted(_texts(body), key=len, reverse=True):
+        if len(value) >= _SHORT:
+            text = text.replace(value, "…")
+        begin = text.find(value[:_TELLING]) if len(value) > _TELLING else -1
+        if begin >= 0:
+            text = f"{text[:begin]}…"
+    return text
 
 
 def _texts(value: object) -> Iterator[str]:
