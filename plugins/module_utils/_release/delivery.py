@@ -57,7 +57,7 @@ def unread(site: Site, running: Iterable[Instance], names: Iterable[str]) -> fro
     """
     documents = secrets.delivered(site.host.secrets_dir)
     expected = {name: admin.secret_expectation({name: documents[name]}) for name in names if name in documents}
-    found = set()
+    found: set[str] = set()
     for instance in running:
         with suppress(AdminError):
             found.update(name for name, each in expected.items() if site.live.unread(instance.name, each))
