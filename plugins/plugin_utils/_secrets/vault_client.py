@@ -23,6 +23,13 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._errors import S
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import VaultOptions
 
 _SHOWN = 200
+#: What to do about a certificate, by OpenSSL's X509_V_ERR_*: not yet valid, expired, of another name or address.
+_ADVICE = {
+    9: "set the clocks right",
+    10: "renew it, or set the clocks right",
+    62: "vault_addr must have a name that is in it",
+    64: "vault_addr must have a name that is in it",
+}
 
 
 class StoreError(Exception):
@@ -203,7 +210,8 @@ def _inside(error: BaseException) -> list[BaseException]:
 def _tls_reason(error: BaseException) -> str:
     for inner in _inside(error):
         if isinstance(inner, ssl.SSLCertVerificationError):
-            return f"the certificate is not trusted ({inner.verify_message}); see vault_ca_file"
+            advice = _ADVICE.get(inner.verify_code, "see vault_ca_file")
+            return f"the certificate is not trusted ({inner.verify_message.rstrip('.')}); {advice}"
     for inner in _inside(error):
         if isinstance(inner, ssl.SSLError) and inner.reason:
             return inner.reason.lower().replace("_", " ")
