@@ -84,7 +84,7 @@ class SecretSession:
         """
         secrets = {reference: Secret(reference.location, reference.version) for reference in references}
         names = {secret: Reference("vault", secret.location, None, secret.version).text for secret in secrets.values()}
-        answers = _all(self._vault.read, names)
+        answers = _all(self.vault.read, names)
         return {reference: answers[secret] for reference, secret in secrets.items()}
 
     def ask(
@@ -100,16 +100,12 @@ class SecretSession:
         except TypeError:
             raise SecretError("the data to send must be made of texts, numbers, lists and dictionaries") from None
         requests = {Request(path, text): path for path in paths}
-        answers = _all((self._keeping if keep else self._vault).ask, requests)
+        answers = _all((self._keeping if keep else self.vault).ask, requests)
         return {path: answers[request] for request, path in requests.items()}
 
-    @property
+    @cached_property
     def vault(self) -> VaultBackend:
         """The store itself, for more than reading."""
-        return self._vault
-
-    @cached_property
-    def _vault(self) -> VaultBackend:
         return VaultBackend(self._options.vault, self._cache or RunCache.of_this_run())
 
     @cached_property
@@ -128,7 +124,7 @@ class SecretSession:
 
     def _fetch(self, scheme: str) -> Fetch:
         backends: Mapping[str, Callable[[], Fetch]] = {
-            "vault": lambda: self._vault.fetch,
+            "vault": lambda: self.vault.fetch,
             "aws-sm": lambda: self._aws.fetch,
             "env": lambda: backend_env.fetch,
             "file": lambda: backend_file.fetch,
