@@ -10,6 +10,7 @@ was there before is put back when one refuses them.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._release.view im
 
 #: The file in a release that tells what it is made of, see `_bundle.RESOURCES`.
 _RESOURCES = "resources.json"
+#: Seconds more that a process has to read secrets before it counts as one that does not: it may be busy.
+_PATIENCE = 10.0
 _SITE = "run gatewayops.openai.site"
 
 Result = dict[str, Any]
@@ -209,9 +212,11 @@ def _wanted(
 def _require_read(site: Site, now: View, files: Mapping[str, str]) -> None:
     """See that every process that runs is at these files. Raises ReleaseError; what was written stays."""
     expected = delivery.expectation(site.host.secrets_dir, files)
+    end = time.monotonic() + _PATIENCE
     for instance in now.running:
         try:
-            unread = site.live.unread(instance.name, expected)
+            while (unread := site.live.unread(instance.name, expected)) and time.monotonic() < end:
+                time.sleep(0.1)
         except AdminError as error:
             raise ReleaseError(f"the new secrets are on this host, but {error}") from None
         if unread:

@@ -17,6 +17,7 @@ import pytest
 from ansible_collections.gatewayops.openai.plugins.module_utils._canonical import canonical_json, digest
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import ReleaseError
 from ansible_collections.gatewayops.openai.plugins.module_utils._release import persist, secrets
+from ansible_collections.gatewayops.openai.plugins.module_utils._release import rotate as rotate_module
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import ReadOnlyOps
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.plan import Request
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.rotate import Order, run_on
@@ -221,7 +222,10 @@ def test_what_envoy_refuses_is_put_back(world: World, rotate: Rotate) -> None:
     assert secrets.current(world.host.secrets_dir) == kept
 
 
-def test_a_process_that_does_not_read_them_is_an_error_that_says_so(world: World, rotate: Rotate) -> None:
+def test_a_process_that_does_not_read_them_is_an_error_that_says_so(
+    world: World, rotate: Rotate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rotate_module, "_PATIENCE", 0.2)
     world.change("blue", deaf_to=["sds." + provider_file(world, "p").removesuffix(".json")])
     order = Order(files_of(world, A), digest_of(A))
     predicted = run_on(world.site(ReadOnlyOps()), order, check=True)
