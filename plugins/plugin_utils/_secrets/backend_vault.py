@@ -28,11 +28,7 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.cache i
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.fields import field_of
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import VaultOptions
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_auth import identity
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_client import (
-    StoreError,
-    TokenError,
-    VaultClient,
-)
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_client import StoreError, VaultClient
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_kv import Found, KvReader, Place, Secret
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_path import Request
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_visit import Visit
@@ -106,13 +102,11 @@ class VaultBackend:
         with self._asking() as state, ExitStack() as stack:
             self._cache.forget(self._entry_name(Secret(location, None)))
             visit = self._enter(state, stack)
-            reader = self._reader(visit, state)
-            engines: list[Place | None] = []
             try:
-                visit.do(lambda: engines.append(reader.engine(location)))
+                engine = self._reader(visit, state).engine(location)
             except SecretError as error:
                 raise SecretError(f"{self.store} {error}") from None
-            yield visit.client, engines[-1]
+            yield visit.client, engine
 
     def _entries(
         self, questions: list[Question], learn: Callable[[Visit, dict[str, Any], list[Question]], None]
@@ -127,7 +121,7 @@ class VaultBackend:
             unknown = [question for question in questions if question not in known]
             if unknown:
                 visit = self._enter(state, stack)
-                visit.do(lambda: learn(visit, state, unknown))
+                learn(visit, state, unknown)
                 known |= self._known(state, unknown)
         return known
 
@@ -141,8 +135,6 @@ class VaultBackend:
                 try:
                     yield state
                 except StoreError as failure:
-                    if isinstance(failure, TokenError) and state["token"] and state["token"]["own"]:
-                        state["token"] = None
                     until = None if failure.lasting else time.monotonic() + _RETRY_AFTER
                     state["failure"] = {"text": str(failure), "until": until}
                     raise self._failed(state["failure"]) from None
@@ -164,7 +156,7 @@ class VaultBackend:
         return visit
 
     def _reader(self, visit: Visit, state: dict[str, Any]) -> KvReader:
-        return KvReader(lambda: visit.client, state["mounts"], self._options.kv_version)
+        return KvReader(visit.client, state["mounts"], self._options.kv_version)
 
     def _read_secrets(self, visit: Visit, state: dict[str, Any], secrets: list[Secret]) -> None:
         reader = self._reader(visit, state)
@@ -177,7 +169,7 @@ class VaultBackend:
                 self._note(secret, {"error": str(error)})
 
         rest = []
-        for secret in self._unknown(state, secrets):
+        for secret in secrets:
             if reader.place(secret.location) is None:
                 read(secret)
             else:
@@ -188,17 +180,13 @@ class VaultBackend:
                 list(pool.map(read, rest))
 
     def _send_requests(self, visit: Visit, state: dict[str, Any], requests: list[Request]) -> None:
-        for request in self._unknown(state, requests):
+        for request in requests:
             ended = self._cache.load(self._entry_name(request))
             try:
                 entry = (vault_path.renewed(visit, ended) if ended else None) or vault_path.ask(visit, request)
             except SecretError as error:
                 entry = {"error": str(error)}
             self._note(request, entry)
-
-    def _unknown(self, state: Mapping[str, Any], questions: list[Question]) -> list[Question]:
-        known = self._known(state, questions)
-        return [question for question in questions if question not in known]
 
     def _known(self, state: Mapping[str, Any], questions: Iterable[Question]) -> dict[Question, Entry]:
         entries = {question: self._cache.load(self._entry_name(question)) for question in questions}

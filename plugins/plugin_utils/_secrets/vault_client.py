@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,11 +68,15 @@ class RejectedError(Exception):
 
 
 class VaultClient:
-    """One connection to a store; threads may share it."""
+    """One connection to a store; threads may share it.
+
+    ``replace`` gives a new token for one that the store does not know, with which a request is sent once more, or None.
+    """
 
     def __init__(self, options: VaultOptions, token: str) -> None:
         """Raises StoreError when hvac is missing and SecretError when the options cannot work."""
         self._options = options
+        self.replace: Callable[[str], str | None] = lambda refused: None
         _validate(options)
         try:
             import hvac
@@ -104,15 +108,25 @@ class VaultClient:
     def get_any(self, path: str, version: int | None = None) -> dict[str, Any]:
         """The same, for a path that may answer without data, or with what is no JSON object: {}."""
         parameters = {} if version is None else {"version": version}
-        with self.told():
-            answer = self.hvac.adapter.get("/v1/" + quote(path), params=parameters)
-            return answer if isinstance(answer, dict) else {}
+        return self._send(lambda adapter: adapter.get("/v1/" + quote(path), params=parameters))
 
     def post(self, path: str, body: dict[str, Any], *, wrap_ttl: str | None = None) -> dict[str, Any]:
         """The answer to POST /v1/``path``, which may be empty; with ``wrap_ttl`` it is wrapped. Raises as `get`."""
-        with self.told():
-            answer = self.hvac.adapter.post("/v1/" + quote(path), json=body, wrap_ttl=wrap_ttl)
-            return answer if isinstance(answer, dict) else {}
+        return self._send(lambda adapter: adapter.post("/v1/" + quote(path), json=body, wrap_ttl=wrap_ttl))
+
+    def _send(self, request: Callable[[Any], Any]) -> dict[str, Any]:
+        token = self.hvac.token
+        try:
+            with self.told():
+                answer = request(self.hvac.adapter)
+        except TokenError:
+            replaced = self.replace(token)
+            if replaced is None:
+                raise
+            self.hvac.token = replaced
+            with self.told():
+                answer = request(self.hvac.adapter)
+        return answer if isinstance(answer, dict) else {}
 
     @contextmanager
     def told(self) -> Iterator[None]:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
@@ -44,9 +44,9 @@ class Found(NamedTuple):
 
 
 class KvReader:
-    """Reads secrets with the client that ``client()`` returns, and remembers engines in ``mounts``."""
+    """Reads secrets with a client that is logged in, and remembers engines in ``mounts``."""
 
-    def __init__(self, client: Callable[[], VaultClient], mounts: dict[str, int], version: int | None) -> None:
+    def __init__(self, client: VaultClient, mounts: dict[str, int], version: int | None) -> None:
         """``version`` None: of each engine, find it out."""
         self._client = client
         self._mounts = mounts
@@ -98,8 +98,8 @@ class KvReader:
             if place.version == 1:
                 if secret.version is not None:
                     raise SecretError(f"keeps no versions in {place.mount}, which is KV version 1")
-                return Found(self._client().get(place.mount + path)["data"], {})
-            data = self._client().get(f"{place.mount}data/{path}", secret.version)["data"]
+                return Found(self._client.get(place.mount + path)["data"], {})
+            data = self._client.get(f"{place.mount}data/{path}", secret.version)["data"]
         except RejectedError as error:
             raise SecretError(f"rejected the request for {secret.location} (HTTP 400): {error}") from None
         fields, metadata = data.get("data"), data.get("metadata")
@@ -111,7 +111,7 @@ class KvReader:
     def _ask(self, location: str) -> Place | None:
         """Ask where the engine is mounted; a token may know that of every mount in which it may read anything."""
         try:
-            data = self._client().get("sys/internal/ui/mounts/" + location)["data"]
+            data = self._client.get("sys/internal/ui/mounts/" + location)["data"]
         except (DeniedError, MissingError, RejectedError):
             return None
         if data.get("type") not in ("kv", "generic"):

@@ -10,8 +10,9 @@ token is renewed by the keeper while nobody visits, and by a visit when little o
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -49,7 +50,9 @@ class Visit:
         self._keeper = keeper
         self._stack = stack
         self._fresh = False
+        self._replacing = threading.Lock()
         self.client = self._connect()
+        self.client.replace = self._replace
 
     @property
     def login(self) -> int:
@@ -63,26 +66,26 @@ class Visit:
         token = self._state["token"]
         return None if token["renewable"] and self._keeper else token["until"]
 
-    def do(self, work: Callable[[], None]) -> None:
-        """Do it, once more with a new login when the store does not know the run's token any more.
-
-        A token may have been revoked, or a store restored from a backup. One that the user gave stays refused.
-        """
-        try:
-            work()
-        except TokenError:
-            if self._fresh or not self._state["token"]["own"]:
-                raise
-            self._state["token"] = None
-            self.client = self._connect()
-            work()
-
     def hold(self, lease: Lease) -> None:
         """Have a lease renewed while the run lives and revoked after it."""
         if self._keeper is not None:
             self._hand_over(self._state["token"], (lease,))
             if not self._state["token"]["own"]:
                 self._check_that_leases_may_be_revoked()
+
+    def _replace(self, refused: str) -> str | None:
+        """A new token for one that the store does not know any more; None for one that is new or the user's.
+
+        A token may have been revoked, or a store restored from a backup.
+        """
+        with self._replacing:
+            if self._state["token"]["value"] == refused:
+                if self._fresh or not self._state["token"]["own"]:
+                    return None
+                self._state["token"] = None
+                self._connect()
+            token: str = self._state["token"]["value"]
+            return token
 
     def _connect(self) -> VaultClient:
         token = self._state["token"]
