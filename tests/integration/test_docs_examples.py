@@ -174,6 +174,8 @@ def parse_parts(spec: dict[str, Any]) -> None:
         "gateway_consumers": {"me": {"api_keys": [reference], "models": ["*"], "limits": {"requests_per_minute": 60}}},
         **spec,
     }
+    for consumer in whole["gateway_consumers"].values():
+        consumer.setdefault("models", ["*"])
     provider = next(iter(whole["gateway_providers"]))
     whole.setdefault("gateway_models", {"m": {"targets": [{"provider": provider, "model": "m"}]}})
     parse_spec(whole)
