@@ -89,8 +89,8 @@ class GatewayAction(ActionBase):
         pipeline(self._connection)
         if not self._is_pipelining_enabled("new"):
             self._display.warning(
-                "secrets pass through a temporary file on the host, since pipelining is not possible: the connection "
-                "or become plugin cannot do it, or ANSIBLE_KEEP_REMOTE_FILES is set"
+                "secrets pass through temporary files on the controller and the host, since pipelining is not "
+                "possible: the connection or become plugin cannot do it, or ANSIBLE_KEEP_REMOTE_FILES is set"
             )
 
     @cached_property

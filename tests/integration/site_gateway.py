@@ -89,22 +89,26 @@ class Gateway:
         (self.directory / "inventory" / "group_vars" / "gateways.yml").write_text(json.dumps(self.variables))
         return self.ansible("ansible-playbook", f"gatewayops.openai.{name}", *arguments, **environment)
 
-    def ansible(self, program: str, *arguments: str, **environment: str) -> Ran:
+    @property
+    def surroundings(self) -> dict[str, str]:
+        """The environment that Ansible runs in."""
         inherited = {
             key: value for key, value in os.environ.items() if not key.startswith(("VAULT_", "BAO_", "ANSIBLE_"))
         }
+        return {
+            **inherited,
+            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache" / "collections"),
+            "ANSIBLE_HOME": str(self.directory / "home"),
+            "ANSIBLE_LOG_PATH": str(self.log),
+            "ANSIBLE_NOCOLOR": "1",
+            **self.environment,
+        }
+
+    def ansible(self, program: str, *arguments: str, **environment: str) -> Ran:
         done = subprocess.run(
             [str(BIN / program), "-i", str(self.directory / "inventory"), *arguments],
             cwd=self.directory,
-            env={
-                **inherited,
-                "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache" / "collections"),
-                "ANSIBLE_HOME": str(self.directory / "home"),
-                "ANSIBLE_LOG_PATH": str(self.log),
-                "ANSIBLE_NOCOLOR": "1",
-                **self.environment,
-                **environment,
-            },
+            env={**self.surroundings, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
