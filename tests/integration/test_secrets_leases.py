@@ -9,11 +9,12 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import hvac
 import pytest
 from integration import openbao
 from integration.controller import LOGIN, REVOKE, Ansible, eventually
@@ -184,9 +185,9 @@ class Run:
         self.options = SecretOptions(vault=VaultOptions(**given))
         self.directory = directory
 
-    def ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def ask(self, path: str, body: dict[str, Any] | None = None, *, keep: bool = False) -> dict[str, Any]:
         session = SecretSession(self.options, RunCache(self.directory, b"authkey of the run"))
-        return dict(session.ask([path], body, keep=False)[path])
+        return dict(session.ask([path], body, keep=keep)[path])
 
     def refusal(self, path: str, body: dict[str, Any] | None = None) -> str:
         with pytest.raises(SecretError) as caught:
@@ -218,6 +219,22 @@ def test_what_was_got_with_a_token_that_has_ended_is_asked_for_anew(
     bao.call("POST", f"{LEASES}revoke-prefix/auth/approle/login")
     assert run.ask("transit/encrypt/gateway", {"plaintext": "dGV4dA=="})["ciphertext"].startswith("vault:v1:")
     assert run.ask(CREDENTIALS) != first
+
+
+def test_a_secret_id_that_can_be_unwrapped_once_is_enough_for_both_logins(
+    run: Run, bao: openbao.OpenBao, tmp_path: Path
+) -> None:
+    began = bao.position()
+    server = hvac.Client(bao.address, bao.token)
+    wrapped = server.auth.approle.generate_secret_id("session", wrap_ttl="60s")["wrap_info"]["token"]
+    server.adapter.close()
+    options = replace(run.options.vault, secret_id="", wrapped_secret_id=wrapped)
+    run.options = SecretOptions(vault=options)
+    kept = run.ask(CREDENTIALS, keep=True)
+    assert run.ask(CREDENTIALS) != kept
+    assert run.ask(CREDENTIALS, keep=True) == kept
+    assert bao.requests(began).count(LOGIN) == 2
+    assert bao.requests(began).count("sys/wrapping/unwrap") == 1
 
 
 def test_what_goes_wrong_is_told_and_concerns_that_path(run: Run, bao: openbao.OpenBao, broker: Broker) -> None:

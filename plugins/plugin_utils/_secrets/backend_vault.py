@@ -31,7 +31,7 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_a
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_client import StoreError, VaultClient
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_kv import Found, KvReader, Place, Secret
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_path import Request
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_visit import Visit
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_visit import Visit, held_of
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.watch import Keeper
 
 #: Reads at a time: with 40 ms to the store, 50 reads take 0.4 s so, and 2.2 s one by one.
@@ -52,7 +52,8 @@ class VaultBackend:
         self._options = options
         self._cache = cache
         self._keeper = None if keep else Keeper(cache)
-        self._identity = f"vault {keep} " + json.dumps(identity(options), sort_keys=True)
+        self._keep = keep
+        self._identity = "vault " + json.dumps(identity(options), sort_keys=True)
         self._name = cache.name(self._identity)
 
     @property
@@ -130,7 +131,7 @@ class VaultBackend:
         """The state, under the lock. A StoreError becomes a SecretError, which the other processes get as well."""
         try:
             with self._cache.lock(self._name):
-                state = {"token": None, "logins": 0, "mounts": {}, "failure": None, **self._cache.load(self._name)}
+                state = {"mounts": {}, "failure": None, **self._cache.load(self._name)}
                 before = json.dumps(state)
                 try:
                     yield state
@@ -188,15 +189,15 @@ class VaultBackend:
                 entry = {"error": str(error)}
             self._note(request, entry)
 
-    def _known(self, state: Mapping[str, Any], questions: Iterable[Question]) -> dict[Question, Entry]:
+    def _known(self, state: dict[str, Any], questions: Iterable[Question]) -> dict[Question, Entry]:
         entries = {question: self._cache.load(self._entry_name(question)) for question in questions}
-        return {question: entry for question, entry in entries.items() if entry and _lives(entry, state)}
+        return {question: entry for question, entry in entries.items() if entry and self._lives(entry, state)}
 
     def _note(self, question: Secret | Request, entry: Entry) -> None:
         self._cache.publish(self._entry_name(question), entry)
 
     def _entry_name(self, question: Secret | Request) -> str:
-        return self._cache.name(f"{self._identity} {question.key}")
+        return self._cache.name(f"{self._identity} {self._keep} {question.key}")
 
     def _failed(self, failure: Mapping[str, Any]) -> SecretError:
         return SecretError(f"{self.store} {failure['text']}")
@@ -204,9 +205,9 @@ class VaultBackend:
     def _error(self, entry: Entry) -> SecretError | None:
         return SecretError(f"{self.store} {entry['error']}") if "error" in entry else None
 
-
-def _lives(entry: Entry, state: Mapping[str, Any]) -> bool:
-    """Whether what is known is still so: a lease ends in its time, or with the login that it was got with."""
-    if "lease" not in entry:
-        return True
-    return entry["login"] == state.get("logins") and (entry["until"] is None or time.monotonic() < entry["until"])
+    def _lives(self, entry: Entry, state: dict[str, Any]) -> bool:
+        """Whether what is known is still so: a lease ends in its time, or with the login that it was got with."""
+        if "lease" not in entry:
+            return True
+        login = held_of(state, keep=self._keep)["logins"]
+        return entry["login"] == login and (entry["until"] is None or time.monotonic() < entry["until"])

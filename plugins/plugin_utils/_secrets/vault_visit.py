@@ -41,12 +41,16 @@ _RENEWED_AT = 1 / 3
 
 
 class Visit:
-    """One visit, under the lock of the store. ``keeper`` is None when what is got has to outlive the run."""
+    """One visit, under the lock of the store. ``keeper`` is None when what is got has to outlive the run.
+
+    Then it has a login of its own in the same ``state``: one that failed or that cannot be done twice concerns both.
+    """
 
     def __init__(self, options: VaultOptions, state: dict[str, Any], keeper: Keeper | None, stack: ExitStack) -> None:
         """Log in, unless the run is. ``stack`` ends the connections. Raises StoreError."""
         self._options = options
         self._state = state
+        self._held = held_of(state, keep=keeper is None)
         self._keeper = keeper
         self._stack = stack
         self._fresh = False
@@ -57,20 +61,20 @@ class Visit:
     @property
     def login(self) -> int:
         """The number of the login: what was made with an earlier one has ended."""
-        number: int = self._state["logins"]
+        number: int = self._held["logins"]
         return number
 
     @property
     def token_until(self) -> float | None:
         """When the token ends by the monotonic clock; None when it does not, nobody knows, or it is renewed."""
-        token = self._state["token"]
+        token = self._held["token"]
         return None if token["renewable"] and self._keeper else token["until"]
 
     def hold(self, lease: Lease) -> None:
         """Have a lease renewed while the run lives and revoked after it."""
         if self._keeper is not None:
-            self._hand_over(self._state["token"], (lease,))
-            if not self._state["token"]["own"]:
+            self._hand_over(self._held["token"], (lease,))
+            if not self._held["token"]["own"]:
                 self._check_that_leases_may_be_revoked()
 
     def _replace(self, refused: str) -> str | None:
@@ -79,16 +83,16 @@ class Visit:
         A token may have been revoked, or a store restored from a backup.
         """
         with self._replacing:
-            if self._state["token"]["value"] == refused:
-                if self._fresh or not self._state["token"]["own"]:
+            if self._held["token"]["value"] == refused:
+                if self._fresh or not self._held["token"]["own"]:
                     return None
-                self._state["token"] = None
+                self._held["token"] = None
                 self._connect()
-            token: str = self._state["token"]["value"]
+            token: str = self._held["token"]["value"]
             return token
 
     def _connect(self) -> VaultClient:
-        token = self._state["token"]
+        token = self._held["token"]
         if token:
             client = self._open(token["value"])
             if self._lives(token, client):
@@ -112,9 +116,9 @@ class Visit:
                 with suppress(StoreError, DeniedError, MissingError, RejectedError):
                     client.post("auth/token/revoke-self", {})
                 raise
-        self._state["token"] = token
+        self._held["token"] = token
         self._state["again"] = {**self._state.get("again", {}), **login.again}
-        self._state["logins"] += 1
+        self._held["logins"] += 1
         self._fresh = True
         return client
 
@@ -130,9 +134,11 @@ class Visit:
         try:
             auth = client.post("auth/token/renew-self", {})["auth"]
             token.update(_life(float(auth["lease_duration"])))
-        except StoreError as failure:
-            if isinstance(failure, TokenError) or failure.lasting or usable:
-                return usable and not isinstance(failure, TokenError)
+        except TokenError:
+            return False
+        except StoreError:
+            if usable:
+                return True
             raise
         except (DeniedError, MissingError, RejectedError, KeyError, TypeError):
             return usable
@@ -180,6 +186,12 @@ class Visit:
             raise StoreError(f"cannot be asked: {error}", lasting=True) from None
         except (KeyError, TypeError):
             raise StoreError("does not answer a login as Vault does; is vault_addr right?", lasting=False) from None
+
+
+def held_of(state: dict[str, Any], *, keep: bool) -> dict[str, Any]:
+    """The part of the state about the token that is revoked with the run, or about the one that is kept."""
+    held: dict[str, Any] = state.setdefault("kept" if keep else "run", {"token": None, "logins": 0})
+    return held
 
 
 def _life(seconds: float | None) -> dict[str, float | None]:
