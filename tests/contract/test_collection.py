@@ -120,7 +120,8 @@ def test_the_tarball_holds_the_collection_and_no_leftovers(installed: Path) -> N
         names = set(tarball.getnames())
     shipped = [*PLUGINS, *PLAYBOOKS, *(role / "meta" / "argument_specs.yml" for role in ROLES)]
     assert {str(path.relative_to(ROOT)) for path in shipped} <= names
-    assert {"LICENSE", "README.md", "meta/runtime.yml"} <= names
+    # The lint rule is for users too, see docs/secrets/guarantee.md.
+    assert {"LICENSE", "README.md", "meta/runtime.yml", "tools/lint_rules/secret_leak.py"} <= names
     assert not [name for name in names if name.startswith((".", "tests/output")) or "__pycache__" in name]
 
 
