@@ -126,7 +126,11 @@ requirements:
   - hvac (Python package on the controller), for C(vault://) references
 notes:
   - One run of Ansible logs in once, reads each secret once, and revokes its token once when it has ended, whatever the
-    number of hosts, tasks and forks. What was read is shared by the forks in a file that only this run can decrypt.
+    number of hosts, tasks and forks. What was read is shared by the forks in files that only this run can decrypt.
+  - A small process beside the run (C(keeper.py)) renews the token while the run lives, if it can be renewed, and
+    revokes it when the run has ended, however it ended. It needs no callback and no setting, holds up nothing, and ends
+    within a minute when the store does not answer. If it is killed as well, as in a container that is removed by force,
+    the token lives for its own time, so that should be short.
   - Precedence of the sources of an option is argument, Ansible variable, environment variable, C(ansible.cfg), default.
     Of two environment variables that are both set, C(BAO_*) wins, as it does for C(bao) itself.
   - Environment variables are seen by every process that the run starts on the controller. A token there should be
