@@ -121,9 +121,10 @@ def _all(tree: nodes.Node) -> Iterator[nodes.Node]:
 
 
 def _harmless(tree: nodes.Node) -> Iterator[nodes.Node]:
-    """Whether something is there and how long it is tells no secret."""
+    """Whether something is there, how long it is, and what its metadata are, tells no secret."""
     yield from (test for test in tree.find_all(nodes.Test) if test.name in ("defined", "undefined"))
     yield from (each for each in tree.find_all(nodes.Filter) if each.name in ("length", "count"))
+    yield from (part for part in tree.find_all((nodes.Getattr, nodes.Getitem)) if _key(part) == "metadata")
 
 
 def _said(part: nodes.Node, names: frozenset[str]) -> str:
@@ -182,8 +183,8 @@ def leaks_in_tasks(tasks: Any, scope: Scope, folder: Path) -> Iterator[Leak]:
             module, arguments = action_of(task)
             if module.rpartition(".")[2] == "set_fact":
                 scope.names |= with_secrets(inside.names, arguments) - inside.names
-            if _used(task, module, arguments, inside, folder):
-                scope.results |= {str(task.get("register"))}
+            if isinstance(task.get("register"), str) and _used(task, module, arguments, inside, folder):
+                scope.results.add(task["register"])
 
 
 def _leaks_in_task(task: Mapping[str, Any], scope: Scope, folder: Path) -> Iterator[Leak]:

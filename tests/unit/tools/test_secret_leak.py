@@ -59,6 +59,9 @@ def tags(tmp_path: Path, task: str, play: str = "") -> list[str]:
       ansible.builtin.command: {{cmd: mint, stdin: "{{{{ key }}}}"}}
       no_log: true
       register: minted
+    - name: Another
+      ansible.builtin.command: {{cmd: mint, stdin: "{{{{ key }}}}"}}
+      no_log: true
     -
 {lines}
 """
@@ -117,6 +120,7 @@ GOOD = {
     "a variable that is none": """ansible.builtin.debug: {msg: "{{ plain }} {{ both_of_them }} key"}""",
     "whether it is there": "ansible.builtin.debug: {msg: x}\nwhen: key is defined and key | length > 20",
     "a part of a result": """ansible.builtin.debug: {msg: "{{ minted.rc }}"}""",
+    "metadata": """ansible.builtin.debug: {msg: "{{ lookup('vault_kv', 'a').metadata.version }}"}""",
     "a hidden result": "ansible.builtin.debug: {var: minted}\nno_log: true",
     "a reference": "ansible.builtin.debug: {msg: vault://kv/a#k}",
     "another lookup": """ansible.builtin.debug: {msg: "{{ lookup('ansible.builtin.file', 'x') }}"}""",
