@@ -124,7 +124,8 @@ def _harmless(tree: nodes.Node) -> Iterator[nodes.Node]:
     """Whether something is there, how long it is, and what its metadata are, tells no secret."""
     yield from (test for test in tree.find_all(nodes.Test) if test.name in ("defined", "undefined"))
     yield from (each for each in tree.find_all(nodes.Filter) if each.name in ("length", "count"))
-    yield from (part for part in tree.find_all((nodes.Getattr, nodes.Getitem)) if _key(part) == "metadata")
+    parts = (part for part in _all(tree) if isinstance(part, nodes.Getattr | nodes.Getitem))
+    yield from (part for part in parts if _key(part) == "metadata")
 
 
 def _said(part: nodes.Node, names: frozenset[str]) -> str:
