@@ -13,6 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -26,7 +27,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from integration import openbao
-from integration.controller import LOGIN, REVOKE, Ansible
+from integration.controller import LOGIN, REVOKE, Ansible, eventually
 from integration.site_gateway import CANARY as GATEWAY_CANARY
 from integration.site_gateway import Gateway, a_gateway
 
@@ -206,12 +207,26 @@ def test_a_run_ends_with_one_line_and_a_status(tmp_path: Path, bao: openbao.Open
     assert run.finished() == {LOGIN: 1, "kv/data/a": 1, REVOKE: 1}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def gateway() -> Iterator[Gateway]:
     with a_gateway() as made:
         ran = made.play("site")
         assert ran.status == 0, ran.output
         yield made
+
+
+def test_lookups_and_actions_of_a_run_share_a_login_and_what_was_read(gateway: Gateway) -> None:
+    key = "lookup('gatewayops.openai.secret', 'vault://kv/providers/a#api_key')"
+    use = {"name": "Use a key", "ansible.builtin.assert": {"that": f"{key} is match('sk-')", "quiet": True}}
+    role = {"name": "Deliver", "ansible.builtin.include_role": {"name": "gatewayops.openai.gateway"}}
+    play = [{"hosts": "gateways", "gather_facts": False, "tasks": [use, role, use]}]
+    (gateway.directory / "play.yml").write_text(json.dumps(play))
+    began = gateway.bao.position()
+    ran = gateway.ansible("ansible-playbook", "play.yml")
+    assert ran.status == 0, ran.output
+    eventually(lambda: REVOKE in gateway.bao.requests(began))
+    secrets = ("providers/a", "providers/b", "consumers/search", "consumers/batch")
+    assert Counter(gateway.bao.requests(began)) == {LOGIN: 1, REVOKE: 1, **{f"kv/data/{name}": 1 for name in secrets}}
 
 
 def test_the_gateway_goes_on_serving_with_a_store_that_is_sealed_or_down(gateway: Gateway) -> None:
