@@ -151,10 +151,10 @@ def unit(spec: Spec, host: Host) -> str:
 
 
 def secrets_unit(host: Host) -> str:
-    """The unit that brings the secrets back into memory once after a start of the machine, before the gateway starts.
+    """The unit that brings back into memory what is missing there, before each start of the gateway.
 
-    When it fails the gateway tries to start all the same, until a run brings the secrets. It runs as root, who alone can read the host's key,
-    and writes as Envoy's user.
+    When it fails the gateway tries to start all the same, until a run brings the secrets. It runs as root, who alone can
+    read the host's key, and writes as Envoy's user.
     """
     sealed = f"{host.state_dir}/secrets.sealed"
     words = (*libexec(host, "restore-secrets"), sealed, host.secrets_dir, host.user, f"{host.config_dir}/.lock")
@@ -165,7 +165,6 @@ def secrets_unit(host: Host) -> str:
         "After=systemd-tmpfiles-setup.service\n"
         "\n[Service]\n"
         "Type=oneshot\n"
-        "RemainAfterExit=yes\n"
         f"ExecStart={' '.join(words)}\n"
         "TimeoutStartSec=90\n"
         "UMask=0077\n"

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import ReleaseError
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import INSTANCES
-from ansible_collections.gatewayops.openai.plugins.module_utils._host.service import SECRETS_UNIT, unit
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.service import unit
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import Ops, outcome, query
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.service import (
     DRAINING,
@@ -91,8 +91,6 @@ class Systemd:
         for name, instance in self.instances().items():
             if instance.at_boot:
                 self._ops.run(["systemctl", "disable", unit(name)])
-        with suppress(ReleaseError):  # it may not be there
-            self._ops.run(["systemctl", "stop", SECRETS_UNIT])
 
     def _properties(self) -> dict[str, dict[str, str]]:
         units = {unit(name): name for name in INSTANCES}
