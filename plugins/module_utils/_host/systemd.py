@@ -153,8 +153,8 @@ def unit(spec: Spec, host: Host) -> str:
 def secrets_unit(host: Host) -> str:
     """The unit that brings back into memory what is missing there, before each start of the gateway.
 
-    When it fails the gateway tries to start all the same, until a run brings the secrets. It runs as root, who alone can
-    read the host's key, and writes as Envoy's user.
+    When it fails the gateway tries to start all the same, until a run brings the secrets. It runs as root, who alone
+    can read the host's key, and writes as Envoy's user.
     """
     sealed = f"{host.state_dir}/secrets.sealed"
     words = (*libexec(host, "restore-secrets"), sealed, host.secrets_dir, host.user, f"{host.config_dir}/.lock")
