@@ -94,6 +94,17 @@ class RefusedError(Exception):
         return self.code.startswith("AccessDenied")
 
 
+def session(options: AwsOptions, region: str) -> Any:
+    """A session of boto3 with the credentials that the options name. Raises ImportError and what boto3 raises."""
+    import boto3
+
+    # Ansible's log file takes what any library says, and this one says what servers answered.
+    logging.getLogger("botocore").propagate = False
+    # To boto3 a profile that is named in code comes before keys in the environment, one in the environment after.
+    named = options.profile if options.profile != os.environ.get("AWS_PROFILE") else ""
+    return boto3.Session(profile_name=named or None, region_name=region or None)
+
+
 class AwsClient:
     """Connections to the service in one region; threads may share it."""
 
@@ -104,16 +115,13 @@ class AwsClient:
         if options.ca_file and not Path(options.ca_file).exists():
             raise StoreError(f"cannot be asked: aws_ca_file {options.ca_file} does not exist", lasting=True)
         try:
-            import boto3
             from botocore.config import Config
+
+            with self._told():
+                self._session = session(options, region)
         except ImportError:
             raise StoreError(f"needs the Python package boto3 in {sys.executable}", lasting=True) from None
-        # Ansible's log file takes what any library says, and this one says what servers answered.
-        logging.getLogger("botocore").propagate = False
-        # To boto3 a profile that is named in code comes before keys in the environment, one in the environment after.
-        named = options.profile if options.profile != os.environ.get("AWS_PROFILE") else ""
         with self._told():
-            self._session = boto3.Session(profile_name=named or None, region_name=region or None)
             self._client = self._session.client(
                 "secretsmanager",
                 endpoint_url=options.endpoint_url or None,

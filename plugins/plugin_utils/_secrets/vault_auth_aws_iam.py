@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.aws_client import session
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import VaultOptions
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_login import Login, log_in, refuse
 
@@ -56,7 +57,6 @@ def _signed(options: VaultOptions) -> tuple[str, dict[str, list[str]]]:
 
     hvac signs for the region us-east-1 at the global address only, which AWS refuses outside of its public partition.
     """
-    import boto3
     from botocore.auth import SigV4Auth
     from botocore.awsrequest import AWSRequest
     from botocore.exceptions import BotoCoreError, ClientError
@@ -68,13 +68,12 @@ def _signed(options: VaultOptions) -> tuple[str, dict[str, list[str]]]:
         headers[_SERVER_ID] = options.aws_server_id
     request = AWSRequest(method="POST", url=url, data=_BODY, headers=headers)
     try:
-        session = boto3.Session(profile_name=options.aws.profile or None, region_name=options.aws.region or None)
-        credentials = session.get_credentials()
+        credentials = session(options.aws, options.aws.region).get_credentials()
         if credentials is None:
             raise SecretError("the auth method aws_iam finds no AWS credentials")
         SigV4Auth(credentials.get_frozen_credentials(), "sts", region or "us-east-1").add_auth(request)
-    except (BotoCoreError, ClientError) as error:
-        # Its text may quote what a credential process printed.
+    except (AttributeError, BotoCoreError, ClientError, KeyError, OSError, TypeError, ValueError) as error:
+        # A credential process that is not there or prints no JSON object comes as it is. Its text may be quoted.
         raise SecretError(f"the auth method aws_iam cannot use the AWS credentials: {type(error).__name__}") from None
     return url, {name: [value] for name, value in request.headers.items()}
 

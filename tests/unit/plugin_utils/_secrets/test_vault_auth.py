@@ -316,6 +316,30 @@ def test_a_signed_request(region: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "SignedHeaders=content-type;host;x-amz-date;x-amz-security-token;x-vault-aws-iam-server-id" in authorization
 
 
+@pytest.mark.parametrize("process", ["/nonexistent/tool", f"/bin/echo {CANARY}", "/bin/echo [1]"])
+def test_a_credential_process_that_gives_none(process: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "config").write_text(f"[profile team]\ncredential_process = {process}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    with pytest.raises(SecretError, match=r"aws_iam cannot use the AWS credentials: [A-Za-z]+$") as caught:
+        log_in(auth_method="aws_iam", aws=AwsOptions(profile="team"))
+    assert CANARY not in str(caught.value)
+
+
+def test_keys_in_the_environment_come_before_a_profile_in_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config").write_text("[profile team]\naws_access_key_id = AKIATEAM\naws_secret_access_key = x\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAENVIRONMENT")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CANARY)
+    for environment, signer in (("team", "AKIAENVIRONMENT"), ("", "AKIATEAM")):
+        monkeypatch.setenv("AWS_PROFILE", environment)
+        _path, body = log_in(auth_method="aws_iam", aws=AwsOptions(profile="team"))
+        assert f"Credential={signer}/" in b64decode(body["iam_request_headers"]).decode()
+
+
 def test_boto3_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(SecretError, match="the auth method aws_iam needs the Python package boto3"):
