@@ -9,7 +9,7 @@ import json
 import sys
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -54,7 +54,7 @@ class Fake(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[str]:
     Fake.answers, Fake.seen, Fake.headers_seen = {}, [], []
-    with HTTPServer(("127.0.0.1", 0), Fake) as listener:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Fake) as listener:
         thread = threading.Thread(target=listener.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{listener.server_port}"
