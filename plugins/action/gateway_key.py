@@ -53,11 +53,12 @@ class ActionModule(GatewayAction):
         options = self.options()
         location, wish, mint, wrap_seconds = _read(options)
         check = bool(self._task.check_mode)
-        token: dict[str, str] = {}
+        token: dict[str, Any] = {}
         with kv2_secret(self.session().vault, location) as secret:
             outcome = settle(secret, wish, mint, check=check)
             if wrap_seconds and not check:
-                token = wrapped(secret, outcome, wrap_seconds)
+                # Whoever sees it has the key: it is registered, and not shown even without `no_log`.
+                token = {**wrapped(secret, outcome, wrap_seconds), "_ansible_no_log": True}
         changed = outcome.decision.fields is not None
         result = {
             "changed": changed,

@@ -77,7 +77,8 @@ notes:
     C(path "kv/data/consumers/*" { capabilities = ["create", "update", "read"] }).
     Wrapping is allowed by the policy C(default) of Vault and OpenBao.
   - Earlier versions of the secret, which the store keeps, hold earlier keys. No gateway takes them.
-  - The wrapped token lets whoever has it first have the key. Put C(no_log) on a task with O(wrap_ttl).
+  - The wrapped token lets whoever has it first have the key. So the result of a task with O(wrap_ttl) is registered and
+    not shown; put C(no_log) on each task that uses it.
 attributes:
   check_mode:
     support: full
@@ -122,7 +123,6 @@ EXAMPLES = r"""
         path: kv/consumers/search
         wrap_ttl: 24h
       register: key
-      no_log: true
 
     - name: Write the token to a file that the consumer gets, who runs bao unwrap with it
       ansible.builtin.copy:

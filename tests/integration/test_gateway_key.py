@@ -301,6 +301,7 @@ def test_check_mode_predicts_and_writes_nothing(keys: Keys, bao: openbao.OpenBao
         if options == wrapping:
             assert done.pop("wrapped_token")
             assert done.pop("wrapped_until")
+            assert done.pop("_ansible_no_log")
         assert told(predicted) == told(done)
 
 
@@ -334,6 +335,20 @@ def test_a_wrapped_key_can_be_had_once(keys: Keys, bao: openbao.OpenBao) -> None
     time.sleep(2)
     with pytest.raises(urllib.error.HTTPError):
         unwrap(bao, short["wrapped_token"])
+
+
+def test_a_wrapped_key_is_registered_and_not_shown(ansible: Ansible, bao: openbao.OpenBao) -> None:
+    given = ansible.directory / "token"
+    use = {
+        "name": "Hand it over",
+        "ansible.builtin.copy": {"content": "{{ key.wrapped_token }}", "dest": str(given), "mode": "0600"},
+        "vars": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable},
+        "no_log": True,
+    }
+    status, output = ansible.play(task(wrap_ttl="1h"), use, arguments=("-vvvv", "--diff"))
+    assert status == 0, output
+    assert given.read_text() not in output
+    assert unwrap(bao, given.read_text()) == {"api_key": stored(bao)["current"]}
 
 
 def unwrap(bao: openbao.OpenBao, token: str) -> dict[str, Any]:
