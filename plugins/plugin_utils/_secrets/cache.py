@@ -119,14 +119,27 @@ class RunCache:
 def remove_stale(directory: Path, now: float) -> None:
     """Remove the caches of runs that are over from Ansible's local temporary directory, one hour after their end.
 
-    ``now`` is in seconds since 1970, as the times of files are. Ansible names the directory of a run after its process.
+    ``now`` is in seconds since 1970, as the times of files are. Ansible names the directory of a run after its process;
+    a run in another container is known by its keeper, which holds a lock on the cache.
     """
     for cache in directory.glob(f"{_RUN}*/{_DIRECTORY}"):
         pid = cache.parent.name[len(_RUN) : -_RANDOM]
         with suppress(OSError):
             if pid.isdecimal() and has_ended(int(pid)) and now - cache.lstat().st_mtime > _STALE:
-                shutil.rmtree(cache)
+                with _unheld(cache):
+                    shutil.rmtree(cache)
                 cache.parent.rmdir()
+
+
+@contextmanager
+def _unheld(directory: Path) -> Iterator[None]:
+    """Make sure that nobody holds a lock on a directory. Raises OSError when somebody does."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def has_ended(run: int) -> bool:

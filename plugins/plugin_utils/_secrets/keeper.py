@@ -54,6 +54,8 @@ _TIMEOUT = 30.0
 _LEAST = 0.5
 #: How often to look whether the run still lives where the system does not tell, in seconds.
 _LOOK = 0.5
+#: The longest wait at a time, in seconds: poll() takes 24 days, and half the life of a token may be more.
+_LONGEST = 86400.0
 
 
 class Lease(TypedDict):
@@ -255,7 +257,8 @@ class Run:
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP):
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._end)
-        self._watch_directory()
+        with contextlib.suppress(OSError):
+            self._watch_directory()
 
     @property
     def has_ended(self) -> bool:
@@ -332,11 +335,12 @@ class Run:
                 yield json.loads(content)
 
     def _watch_directory(self) -> None:
+        self._notifier = os.open(self._directory, os.O_RDONLY | os.O_CLOEXEC)
+        # For runs in other containers with the same directory, which cannot see that this run lives.
+        fcntl.flock(self._notifier, fcntl.LOCK_SH | fcntl.LOCK_NB)
         signal.signal(signal.SIGIO, lambda number, frame: None)
         if hasattr(fcntl, "F_NOTIFY"):
-            with contextlib.suppress(OSError):
-                self._notifier = os.open(self._directory, os.O_RDONLY | os.O_CLOEXEC)
-                fcntl.fcntl(self._notifier, fcntl.F_NOTIFY, fcntl.DN_DELETE | fcntl.DN_MULTISHOT)
+            fcntl.fcntl(self._notifier, fcntl.F_NOTIFY, fcntl.DN_DELETE | fcntl.DN_MULTISHOT)
 
     def _end(self, number: int, frame: object) -> None:
         self._told_to_end = True
@@ -347,7 +351,7 @@ def _ready(descriptors: Iterable[int], seconds: float | None) -> list[int]:
     poll = select.poll()
     for each in descriptors:
         poll.register(each, select.POLLIN)
-    return [each for each, _event in poll.poll(None if seconds is None else seconds * 1000)]
+    return [each for each, _event in poll.poll(None if seconds is None else min(seconds, _LONGEST) * 1000)]
 
 
 def keep(run: Run, holdings: Holdings) -> None:

@@ -108,12 +108,13 @@ class Keeper:
 
 
 def order_of(options: VaultOptions, login: Login, leases: tuple[Lease, ...] = ()) -> Order:
-    """What the keeper has to know."""
+    """What the keeper has to know; it works in another directory."""
+    cert = [str(Path(each).absolute()) for each in (options.client_cert, options.client_key) if each]
     return Order(
         addr=options.addr,
         namespace=options.namespace,
-        verify=options.ca_file or True,
-        cert=[options.client_cert, options.client_key] if options.client_cert else None,
+        verify=str(Path(options.ca_file).absolute()) if options.ca_file else True,
+        cert=cert or None,
         timeout=options.timeout,
         token=login.token,
         own=login.own,

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -18,11 +19,11 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets import keeper
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.cache import RunCache
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.cache import RunCache, remove_stale
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.keeper import Lease
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import VaultOptions
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_login import Login
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.watch import Keeper
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.watch import Keeper, order_of
 
 CANARY = "canary-b3b3"
 REVOKE = f"/v1/auth/token/revoke-self {CANARY}"
@@ -114,6 +115,53 @@ def test_one_process_revokes_everything_once_when_the_run_is_killed(run: Run, as
     assert not run.directory.parent.exists()
 
 
+def test_a_token_may_live_for_years(run: Run, asked: list[str]) -> None:
+    run.keeper.hold(Store.options, Login(CANARY, 1e8, True, True))
+    time.sleep(0.3)
+    assert len(run.keepers()) == 1
+    run.end()
+    eventually(lambda: not run.keepers())
+    assert asked == [REVOKE]
+
+
+def test_files_are_those_that_the_run_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keeper works in another directory."""
+    monkeypatch.chdir(tmp_path)
+    given = VaultOptions(ca_file="ca.pem", client_cert="run.pem", client_key="/etc/run.key")
+    order = order_of(given, Login(CANARY, None, False, True))
+    assert (order["verify"], order["cert"]) == (f"{tmp_path}/ca.pem", [f"{tmp_path}/run.pem", "/etc/run.key"])
+    order = order_of(VaultOptions(), Login(CANARY, None, False, True))
+    assert (order["verify"], order["cert"]) == (True, None)
+
+
+def test_runs_in_other_containers_see_that_the_run_lives(run: Run) -> None:
+    """They do not see its process, and clear away what dead runs have left in a directory that all of them use."""
+    run.keeper.start()
+    long_ago = time.time() + 7200
+    parent = run.directory.parent.parent
+    stale = parent / f"ansible-local-{2**22 + 1}abcdefgh" / "gatewayops-secrets"
+    stale.parent.mkdir()
+    run.directory.rename(stale)
+    eventually(lambda: is_held(stale))
+    remove_stale(parent, long_ago)
+    assert stale.exists()
+    run.end()
+    eventually(lambda: not run.keepers())
+    remove_stale(parent, long_ago)
+    assert not stale.parent.exists()
+
+
+def is_held(directory: Path) -> bool:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def test_it_does_not_wait_for_the_process_when_the_directory_is_removed(run: Run, asked: list[str]) -> None:
     """As Ansible does some time before it ends."""
     run.hold(Store.options)
@@ -128,7 +176,9 @@ def test_what_is_handed_over_at_the_very_end_is_revoked(run: Run, asked: list[st
     run.keeper.start()
     (pid,) = run.keepers()
     os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
     run.hold(Store.options)
+    assert time.monotonic() - began < 3, "nobody waits for one that is busy"
     run.end()
     os.kill(pid, signal.SIGCONT)
     eventually(lambda: not run.keepers())
