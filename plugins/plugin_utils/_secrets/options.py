@@ -29,6 +29,8 @@ AWS = "aws_"
 PREFIXES = (VAULT, AWS)
 #: Options whose values are secrets.
 SECRET = frozenset(f"{VAULT}{name}" for name in ("token", "secret_id", "wrapped_secret_id", "jwt", "password"))
+#: Options whose values go into the header of a request.
+_HEADERS = frozenset(f"{VAULT}{name}" for name in ("token", "wrapped_secret_id", "namespace"))
 _SECONDS = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|)\Z")
 _KV_VERSIONS = {"auto": None, "1": 1, "2": 2}
 
@@ -168,6 +170,8 @@ def _texts(get: Callable[[str], Any], prefix: str, options: type) -> dict[str, A
     for name, text in texts.items():
         if not text.isprintable():
             raise SecretError(f"{prefix}{name} holds a line break or another unprintable character")
+        if prefix + name in _HEADERS and not text.isascii():
+            raise SecretError(f"{prefix}{name} holds a character that is not ASCII")
     return texts
 
 

@@ -81,6 +81,6 @@ def read_file(option: str, path: str) -> str:
         text = "\n"
     if not text:
         raise SecretError(f"{option} {path} is empty")
-    if not text.isprintable():
-        raise SecretError(f"{option} {path} must hold one line of text and nothing else")
+    if not (text.isascii() and text.isprintable()):
+        raise SecretError(f"{option} {path} must hold one line of ASCII text and nothing else")
     return text

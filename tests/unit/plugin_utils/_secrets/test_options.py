@@ -103,6 +103,8 @@ def test_timeouts(text: str, seconds: float) -> None:
         ("vault_addr", f"https://user:{CANARY}@vault.example.com", "must not hold a user or a password"),
         ("vault_token", f"{CANARY}\nX-Evil: 1", "vault_token holds a line break"),
         ("vault_secret_id", f"{CANARY}\x00", "vault_secret_id holds a line break"),
+        ("vault_token", f"{CANARY}€", "vault_token holds a character that is not ASCII"),
+        ("vault_namespace", "münchen", "vault_namespace holds a character that is not ASCII"),
         ("vault_kv_version", "3", "vault_kv_version must be auto, 1 or 2"),
     ],
 )

@@ -219,8 +219,9 @@ def test_a_given_token_is_not_ours(tmp_path: Path) -> None:
     [
         (b"", "is empty"),
         (b" \n", "is empty"),
-        (f"{CANARY}\nsecond".encode(), "must hold one line of text and nothing else"),
-        (b"\xff\xfe", "must hold one line of text and nothing else"),
+        (f"{CANARY}\nsecond".encode(), "must hold one line of ASCII text and nothing else"),
+        (f"{CANARY}€".encode(), "must hold one line of ASCII text and nothing else"),
+        (b"\xff\xfe", "must hold one line of ASCII text and nothing else"),
         (None, "cannot be read: No such file or directory"),
     ],
 )
