@@ -55,19 +55,20 @@ class ActionModule(HostAction):
         answer = self.call(self.MODULE, order)
         if not answer.get("needs_references"):
             return self._shown(answer, warnings)
-        if refusal is not None and answer["spec_digest"] == order["spec_digest"]:
+        if refusal is not None and answer.get("spec_digest") == order["spec_digest"]:
             raise refusal
         return self._rotate_released(host, answer)
 
     def _rotate_released(self, host: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
         """Deliver what the release on the host refers to, the variables being ahead of it, or wrong."""
-        found = released(answer["resources"], references_in(self.raw_spec))
+        found = released(answer.get("resources"), references_in(self.raw_spec))
         secrets = found.compiled.resolve(self.session())
-        done = self.call(self.MODULE, {**host, "spec_digest": answer["spec_digest"], "secrets": secrets.files})
+        order = {**host, "spec_digest": str(answer.get("spec_digest")), "secrets": secrets.files}
+        done = self.call(self.MODULE, {**order, "keep_clients": list(found.keep_clients)})
         if done.get("needs_references"):
             raise ReleaseError("another run switched this host to another release meanwhile; nothing was changed")
         if "message" in done:
-            done["message"] += f" (the specification is not what release {answer['active']} on the host is made of)"
+            done["message"] += f" (the specification is not what release {answer.get('active')} on the host is made of)"
         return self._shown(done, (*secrets.warnings, *found.left))
 
     def _specified(self) -> Compiled | None:
@@ -81,7 +82,7 @@ class ActionModule(HostAction):
         """The answer, with names in place of a diff."""
         result = {**answer, "warnings": [*answer.get("warnings", ()), *warnings]}
         if self._task.diff and answer.get("changed"):
-            shown = rotation.lines(answer["rotated"], answer["changed_names"])
-            gone = (f"  - secret file {name}" for name in answer["removed"])
+            shown = rotation.lines(answer.get("rotated", {}), answer.get("changed_names", ()))
+            gone = (f"  - secret file {name}" for name in answer.get("removed", ()))
             result["diff"] = {"prepared": "".join(f"{line}\n" for line in (*shown, *gone))}
         return result

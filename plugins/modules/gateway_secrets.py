@@ -46,6 +46,12 @@ options:
       - When it is made of another one, or without O(secrets), nothing is done and RV(needs_references) is returned.
       - The action sets it when it rotates; there is no need to give it.
     type: str
+  keep_clients:
+    description:
+      - Names of clients whose keys stay as they are on the host, beside those in O(secrets), when it is rotated.
+      - The action sets it for clients whose keys it cannot read.
+    type: list
+    elements: str
 attributes:
   check_mode:
     description: Can run in check mode and return what would change without changing it.
@@ -159,6 +165,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "secrets": {"type": "dict", "no_log": True},
     "prune": {"type": "bool", "default": True},
     "spec_digest": {"type": "str"},
+    "keep_clients": {"type": "list", "elements": "str"},
 }
 
 
@@ -182,7 +189,8 @@ def order_of(params: dict[str, Any]) -> Order:
     """What the module's parameters ask for."""
     given = params["secrets"]
     files = None if given is None else {str(name): _text(content) for name, content in given.items()}
-    return Order(files, params["spec_digest"], only_these=params["prune"])
+    keep_clients = tuple(params["keep_clients"] or ())
+    return Order(files, params["spec_digest"], only_these=params["prune"], keep_clients=keep_clients)
 
 
 def _text(content: Any) -> str:

@@ -5,20 +5,19 @@
 """The secret files of a release that a host serves, from what the host says that the release is made of.
 
 A host is trusted less than the controller: what it says decides what is read here and sent there. So a reference is
-followed only when the variables have it too, or when it leads into a store to a neighbour of one that they have, as the
-key of a consumer does that is no longer in the variables. Whoever has taken over a host learns no other secret, and has
-neither a file of the controller read nor a lookup plugin called.
+followed only when the variables have it too. Whoever has taken over a host learns no other secret, and has neither a
+file of the controller read nor a lookup plugin called. What is not followed, such as the key of a consumer that is no
+longer in the variables, stays as it is on the host.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._bundle import Bundle
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import (
-    CONSUMERS_FILE,
     compile_secrets,
     listener_file,
     provider_file,
@@ -40,35 +39,41 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._compile import 
 #: Stands for a value that is written in a spec; for a certificate it has to look like one to be parsed.
 _LITERAL = "(literal)"
 _LITERAL_PEM = f"-----BEGIN {_LITERAL}"
-#: Stores that answer with what the login is allowed to read.
-_STORES = ("vault", "aws-sm")
 _SITE = "run gatewayops.openai.site to have it delivered"
 
 
 @dataclass(frozen=True)
 class Released:
-    """What can be rotated of a release, and a sentence for each file that cannot."""
+    """What can be rotated of a release, a sentence for all else, and the consumers whose keys stay as they are."""
 
     compiled: Compiled
     left: tuple[str, ...]
+    keep_clients: tuple[str, ...] = ()
 
 
-def released(resources: Mapping[str, Any], known: Collection[Reference]) -> Released:
+def released(resources: Any, known: Collection[Reference]) -> Released:
     """Read what a release is made of; `known` are the references that the variables have.
 
     Raises ReleaseError when it cannot be read, as when a newer collection has made it.
     """
     try:
         spec = parse_spec(_parseable(spec_variables(resources)))
-    except (SpecError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (SpecError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         why = error.errors[0] if isinstance(error, SpecError) else type(error).__name__
         raise ReleaseError(
             f"what the release on this host is made of cannot be read by this collection ({why}); {_SITE}"
         ) from None
     left = {name: why for name, sources in _sources(spec) if (why := _obstacle(sources, known))}
-    files = tuple(file for file in compile_secrets(spec) if file.name not in left)
+    keep = {each.name: why for each in spec.consumers if (why := _obstacle(each.api_keys, known))}
+    consumers = (replace(each, api_keys=()) if each.name in keep else each for each in spec.consumers)
+    files = compile_secrets(replace(spec, consumers=tuple(consumers)))
     return Released(
-        Compiled(spec, (), Bundle((), files)), tuple(f"{name} stays as it is: {left[name]}" for name in left)
+        Compiled(spec, (), Bundle((), tuple(file for file in files if file.name not in left))),
+        (
+            *(f"the keys of consumer {name} stay as they are: {why}" for name, why in keep.items()),
+            *(f"{name} stays as it is: {why}" for name, why in left.items()),
+        ),
+        tuple(keep),
     )
 
 
@@ -105,8 +110,7 @@ def _parseable(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sources(spec: Spec) -> Iterator[tuple[str, list[Source]]]:
-    """Each secret file with what it is made from."""
-    yield CONSUMERS_FILE, [source for consumer in spec.consumers for source in consumer.api_keys]
+    """Each secret file with what it is made from, but for that of the consumers."""
     for provider in spec.providers:
         if provider.api_key is not None:
             yield provider_file(provider), [provider.api_key]
@@ -115,22 +119,9 @@ def _sources(spec: Spec) -> Iterator[tuple[str, list[Source]]]:
             yield listener_file(listener.name), [listener.tls.certificate, listener.tls.private_key]
 
 
-def _obstacle(sources: list[Source], known: Collection[Reference]) -> str:
-    """Why a file cannot be rotated; '' when it can."""
+def _obstacle(sources: Sequence[Source], known: Collection[Reference]) -> str:
+    """Why what is made from the sources cannot be rotated; '' when it can."""
     if any(isinstance(source, Literal) for source in sources):
-        return f"what it is made from is written in the specification itself; {_SITE}"
-    strange = [each.text for each in sources if isinstance(each, Reference) and not _is_followed(each, known)]
-    if strange:
-        return f"the host says that it is made from {', '.join(strange)}, like which the variables have none; {_SITE}"
-    return ""
-
-
-def _is_followed(reference: Reference, known: Collection[Reference]) -> bool:
-    if reference in known:
-        return True
-    place = _place(reference)
-    return reference.scheme in _STORES and bool(place[1]) and any(_place(each) == place for each in known)
-
-
-def _place(reference: Reference) -> tuple[str, str]:
-    return reference.scheme, reference.location.rpartition("/")[0]
+        return f"a value is written in the specification itself; {_SITE}"
+    strange = [each.text for each in sources if isinstance(each, Reference) and each not in known]
+    return f"the host names {', '.join(strange)}, which the variables do not; {_SITE}" if strange else ""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,12 +50,13 @@ class Order:
     """What is asked for: these files; or, when the active release is made of `spec_digest`, those that it reads.
 
     `files` None with a digest asks what the release is made of. `only_these` says that other files are to go, and other
-    keys of clients with them; a release knows that for itself.
+    keys of clients with them; a release knows that for itself. In a rotation the keys of `keep_clients` stay.
     """
 
     files: Mapping[str, str] | None
     spec_digest: str | None = None
     only_these: bool = True
+    keep_clients: tuple[str, ...] = ()
 
     @property
     def rotates(self) -> bool:
@@ -114,13 +115,28 @@ def _rotate(site: Site, now: View, order: Order, *, check: bool) -> Result:
         }
     reads = _reads(site, now.active)
     files = {name: text for name, text in order.files.items() if name in reads}
+    keyless: list[str] = []
+    if secrets.CONSUMERS in files:
+        files[secrets.CONSUMERS], keyless = _with_keys_of(site, files[secrets.CONSUMERS], order.keep_clients)
     # What the release before reads stays, so that going back needs no store.
     keep = reads.union(*(_reads(site, name) for name in (now.linked, now.previous) if name))
     result = _exchange(site, now, files, keep, check=check)
     lost = sorted(name for name in reads - set(files) if not Path(site.host.secrets_dir, name).is_file())
     if lost:
         result["warnings"].append(f"release {now.active} reads {', '.join(lost)}, which is not on this host: {_SITE}")
+    if keyless:
+        result["warnings"].append(f"no key of {', '.join(keyless)} is on this host: {_SITE}")
     return {**result, "active": now.active}
+
+
+def _with_keys_of(site: Site, text: str, clients: Sequence[str]) -> tuple[str, list[str]]:
+    """The file of the consumers with the keys that these clients have on the host, and those of them without any."""
+    if not clients:
+        return text, []
+    kept = secrets.current(site.host.secrets_dir).get(secrets.CONSUMERS)
+    merged = secrets.merge_credentials(kept, secrets.parsed({secrets.CONSUMERS: text})[secrets.CONSUMERS], clients)
+    known = {credential.get("client") for credential in secrets.credentials(merged) or ()}
+    return json.dumps(merged), [client for client in clients if client not in known]
 
 
 def _exchange(site: Site, now: View, files: Mapping[str, str], keep: frozenset[str] | None, *, check: bool) -> Result:
@@ -141,6 +157,8 @@ def _exchange(site: Site, now: View, files: Mapping[str, str], keep: frozenset[s
             _replace(site, now, files, keep, before, again)
         if fault:
             persist.save(site, settled, check=False)
+        if changed or removed:
+            _require_read(site, now, files)
     idle = () if now.running or not now.active else ("no process of this gateway runs: it reads them when it starts",)
     # That what is kept follows what is in memory is no repair.
     follows = fault == persist.CONTENT and (changed or removed)
@@ -156,7 +174,7 @@ def _replace(
     before: Mapping[str, secrets.Document],
     again: frozenset[str],
 ) -> None:
-    """Write the files and see that they are read; what was there is put back when they are refused."""
+    """Write the files; what was there is put back when they are refused."""
     try:
         delivery.deliver(site, now.running, files, keep_others=keep is None, again=again)
     except (OSError, ReleaseError):
@@ -164,7 +182,6 @@ def _replace(
         raise
     if keep is not None:
         secrets.prune(site.host.secrets_dir, keep, check=False)
-    _require_read(site, now, files)
 
 
 def _sealed_fault(site: Site, now: View, settled: Mapping[str, secrets.Document]) -> str:

@@ -172,13 +172,17 @@ def filesystem_type(mountinfo: str, device: int) -> str:
     return ""
 
 
-def merge_credentials(now: Document | None, new: Document) -> Document:
-    """``new`` plus the credentials of ``now`` whose keys it does not have (pure)."""
+def merge_credentials(now: Document | None, new: Document, clients: Collection[str] | None = None) -> Document:
+    """``new`` plus the credentials of ``now``, or those of ``clients``, whose keys it does not have (pure)."""
     wanted = credentials(new)
     if now is None or wanted is None:
         return new
     keys = {credential["key"] for credential in wanted}
-    kept = [credential for credential in credentials(now) or () if credential["key"] not in keys]
+    kept = [
+        credential
+        for credential in credentials(now) or ()
+        if credential["key"] not in keys and (clients is None or credential.get("client") in clients)
+    ]
     merged: Document = json.loads(json.dumps(new))
     merged["resources"][0]["typed_config"]["credentials"] = list(wanted) + kept
     return merged

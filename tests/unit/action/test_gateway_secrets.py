@@ -127,11 +127,14 @@ def test_what_cannot_be_read_back_is_a_warning(run: Run, spec: dict[str, Any], m
     served["gateway_providers"]["openai"]["api_key"] = "lookup://ansible.builtin.pipe/id"
     host = Host(serving(served), {**DONE})
     result = run(ActionModule, variables=ahead(spec, monkeypatch), host=host)
-    assert host.calls[1][1]["secrets"] == {}
+    delivered = host.calls[1][1]
+    assert set(delivered["secrets"]) == {"consumers.json"}
+    assert "search" not in delivered["secrets"]["consumers.json"]
+    assert delivered["keep_clients"] == ["search"]
     first, second, third = result["warnings"]
     assert first == "from the host"
-    assert second.startswith("consumers.json stays as it is: what it is made from is written in the specification")
-    assert third.startswith(f"{PROVIDER_FILE} stays as it is: the host says that it is made from lookup://")
+    assert second.startswith("the keys of consumer search stay as they are: a value is written in the specification")
+    assert third.startswith(f"{PROVIDER_FILE} stays as it is: the host names lookup://")
 
 
 def test_a_secret_that_cannot_be_had_is_said(run: Run, spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,6 +156,12 @@ def test_failures_of_the_host_are_told(run: Run, spec: dict[str, Any]) -> None:
     result = run(ActionModule, variables=spec, host=Host(refused), diff=True)
     assert (result["failed"], result["msg"]) == (True, refused["msg"])
     assert "diff" not in result
+
+
+@pytest.mark.parametrize("answer", [{"needs_references": True}, {"changed": True}])
+def test_a_host_that_answers_nonsense_is_told(run: Run, spec: dict[str, Any], answer: dict[str, Any]) -> None:
+    result = run(ActionModule, variables=spec, host=Host(answer), diff=True)
+    assert result.get("failed", False) is ("needs_references" in answer)
 
 
 def test_options_that_do_not_exist_are_refused(run: Run, spec: dict[str, Any]) -> None:

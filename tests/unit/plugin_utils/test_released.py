@@ -49,7 +49,6 @@ def test_the_files_are_those_that_the_release_was_made_with() -> None:
     ("path", "value", "name"),
     [
         (KEY, "sk-canary", "provider-openai-"),
-        (CONSUMER, "gw-canary", "consumers.json"),
         (("gateway_listeners", "public", "tls", "certificate"), PEM, "listener-public.json"),
         (("gateway_listeners", "public", "tls", "private_key"), PEM, "listener-public.json"),
     ],
@@ -59,7 +58,8 @@ def test_what_is_written_in_a_specification_is_left_as_it_is(path: tuple[Any, ..
     found = read_back(raw)
     (sentence,) = found.left
     assert sentence.startswith(name)
-    assert "is written in the specification itself" in sentence
+    assert "a value is written in the specification itself" in sentence
+    assert "canary" not in sentence
     assert not any(file.startswith(name) for file in names(found))
     assert len(names(found)) == len(compile_secrets(parse_spec(raw))) - 1
 
@@ -70,6 +70,9 @@ def test_what_is_written_in_a_specification_is_left_as_it_is(path: tuple[Any, ..
         "env://AWS_SECRET_ACCESS_KEY",
         "file:///etc/shadow",
         "file:///run/keys#other",
+        "vault://kv/providers/of-others#api_key",
+        "vault://kv/providers/openai#of-others",
+        "vault://kv/providers/openai#api_key?version=1",
         "lookup://ansible.builtin.pipe/id",
         "vault://kv/databases/main#password",
         "vault://other/providers/openai#api_key",
@@ -77,12 +80,13 @@ def test_what_is_written_in_a_specification_is_left_as_it_is(path: tuple[Any, ..
         "aws-sm://gateway/x",
     ],
 )
-@pytest.mark.parametrize("path", [KEY, CONSUMER])
-def test_a_host_cannot_have_other_secrets_read(strange: str, path: tuple[Any, ...]) -> None:
+@pytest.mark.parametrize(("path", "what"), [(KEY, "provider-openai-"), (CONSUMER, "the keys of consumer search-team")])
+def test_a_host_cannot_have_other_secrets_read(strange: str, path: tuple[Any, ...], what: str) -> None:
     host = changed((path, strange))
     found = read_back(host, [*(r.text for r in references_in(every_key())), "file:///run/keys#a", "aws-sm://other/y"])
     (sentence,) = found.left
-    assert f"the host says that it is made from {strange}, like which the variables have none" in sentence
+    assert sentence.startswith(what)
+    assert f"the host names {strange}, which the variables do not" in sentence
     assert all(strange not in source.text for file in found.compiled.bundle.secrets for source in file.references)  # type: ignore[union-attr]
 
 
@@ -91,13 +95,25 @@ def test_a_host_cannot_have_other_secrets_read(strange: str, path: tuple[Any, ..
     [
         ("env://GW_KEY", ["env://GW_KEY"]),
         ("lookup://my.own.store/term", [{"x": "lookup://my.own.store/term"}]),
-        ("vault://kv/providers/gone#api_key", ["vault://kv/providers/openai#api_key?version=2"]),
-        ("aws-sm://gateway/gone#key", ["aws-sm://gateway/other"]),
+        ("vault://kv/providers/new#api_key", ["vault://kv/providers/new#api_key"]),
     ],
 )
-def test_what_the_variables_have_or_have_a_neighbour_of_is_followed(reference: str, variables: Any) -> None:
+def test_what_the_variables_have_is_followed(reference: str, variables: Any) -> None:
     found = read_back(changed((KEY, reference)), [every_key(), variables])
-    assert found.left == ()
+    assert (found.left, found.keep_clients) == ((), ())
+
+
+@pytest.mark.parametrize("key", ["gw-canary", "vault://kv/consumers/gone#current"])
+def test_keys_of_a_consumer_that_cannot_be_read_stay_and_those_of_others_are_rotated(key: str) -> None:
+    raw = changed((("gateway_consumers", "gone"), {"api_keys": [key], "models": ["*"]}))
+    found = released(spec_resources(parse_spec(raw)), references_in(every_key()))
+    assert found.keep_clients == ("gone",)
+    (sentence,) = found.left
+    assert sentence.startswith("the keys of consumer gone stay as they are: ")
+    assert "canary" not in sentence
+    assert [file.references for file in found.compiled.bundle.secrets] == [
+        file.references for file in compile_secrets(parse_spec(every_key()))
+    ]
 
 
 def test_references_are_found_wherever_they_stand() -> None:
@@ -111,6 +127,7 @@ def test_references_are_found_wherever_they_stand() -> None:
 @pytest.mark.parametrize(
     "resources",
     [
+        None,
         {},
         {"gateway_listeners.a": 7},
         {"gateway_listeners.a": {"tls": 7}},

@@ -205,6 +205,22 @@ def test_where_secrets_cannot_be_kept_nothing_is_changed(world: World, rotate: R
     assert {path for path, each in snapshot(world.directory).items() if kept[path] != each} <= {str(world.layout.lock)}
 
 
+def test_keys_of_clients_that_are_to_stay_stay_and_those_of_others_do_not(world: World, rotate: Rotate) -> None:
+    """Those that the controller does not read: bob's, whom the variables no longer have."""
+    only = spec("a", gateway_providers=PROVIDERS, gateway_consumers={"alice": CONSUMERS["alice"]})
+    consumers = files_of(world, only, alice="sk-new")["consumers.json"]
+    files = {**files_of(world, A), "consumers.json": consumers}
+    order = Order(files, digest_of(A), keep_clients=("bob",))
+    result = run_on(world.site(), order, check=False)
+    assert (result["rotated"]["consumers"], result["warnings"]) == (["alice"], [])
+    found = secrets.credentials(secrets.current(world.host.secrets_dir)["consumers.json"]) or []
+    assert sorted(each["key"] for each in found) == ["sk-bob", "sk-new"]
+    assert persist.fault(world.site(), secrets.current(world.host.secrets_dir)) == ""
+    Path(world.host.secrets_dir, "consumers.json").unlink()
+    (warning,) = run_on(world.site(), order, check=False)["warnings"]
+    assert warning.startswith("no key of bob is on this host")
+
+
 def test_a_file_that_is_neither_here_nor_given_is_a_warning(world: World, rotate: Rotate) -> None:
     name = provider_file(world, "p")
     Path(world.host.secrets_dir, name).unlink()
@@ -230,8 +246,12 @@ def test_a_process_that_does_not_read_them_is_an_error_that_says_so(
     order = Order(files_of(world, A), digest_of(A))
     predicted = run_on(world.site(ReadOnlyOps()), order, check=True)
     assert predicted["message"] == f"files: {provider_file(world, 'p')}", "it is written again"
+    order = Order(files_of(world, A, alice="sk-new"), digest_of(A))
     with pytest.raises(ReleaseError, match=r"are on this host, but blue has not read them \(sds\.provider-p"):
         run_on(world.site(), order, check=False)
+    now = secrets.current(world.host.secrets_dir)
+    assert "sk-new" in json.dumps(now)
+    assert persist.fault(world.site(), now) == "", "nor does a boot bring old ones"
 
 
 def test_another_process_takes_over_from_one_that_does_not_read_secrets(world: World, rotate: Rotate) -> None:
