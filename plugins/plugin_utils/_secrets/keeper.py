@@ -46,6 +46,8 @@ from urllib.parse import quote
 #: What became of a request: done (or what it is about has ended already), refused for good, or to be tried again.
 Outcome = Literal["done", "refused", "again"]
 
+#: What is answered to an order.
+TAKEN = b"\n"
 #: Pauses between attempts to revoke, in seconds, for a store that does not answer: one minute altogether.
 _PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 #: How long one request may take, in seconds, whatever the user's timeout is.
@@ -331,6 +333,7 @@ class Run:
                 with contextlib.suppress(OSError):
                     while chunk := connection.recv(65536):
                         content += chunk
+                    connection.sendall(TAKEN)
             with contextlib.suppress(ValueError):
                 yield json.loads(content)
 

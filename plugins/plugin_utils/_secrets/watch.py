@@ -33,6 +33,8 @@ _ENVIRONMENT = frozenset(
 )
 #: How long the keeper may take to start, in seconds; it takes a fiftieth of one.
 _START = 10.0
+#: How long to wait until it has taken an order, in seconds. While it asks the store itself, it takes none.
+_BUSY = 1.0
 
 
 class Keeper:
@@ -60,12 +62,26 @@ class Keeper:
             return
         content = json.dumps(order_of(options, login, leases)).encode()
         try:
-            connection = self._connect()
-        except (FileNotFoundError, ConnectionRefusedError):
+            taken = self._send(content)
+        except (FileNotFoundError, ConnectionError):
+            taken = False
+        if not taken:
             self.start()
-            connection = self._connect()
-        with connection:
+            if not self._send(content):
+                raise OSError("the process that would revoke the token does not take it")
+
+    def _send(self, content: bytes) -> bool:
+        """Whether the keeper took it, or is only busy: what was sent to it waits for it. Raises OSError."""
+        with self._connect() as connection:
             connection.sendall(content)
+            connection.shutdown(socket.SHUT_WR)
+            connection.settimeout(_BUSY)
+            try:
+                return connection.recv(1) == keeper.TAKEN
+            except TimeoutError:
+                return True
+            except ConnectionError:
+                return False
 
     def _connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)

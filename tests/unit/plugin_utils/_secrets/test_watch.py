@@ -62,6 +62,9 @@ class Run:
 
     def __init__(self, directory: Path) -> None:
         self.process = subprocess.Popen(["sleep", "60"])
+        self.use(directory)
+
+    def use(self, directory: Path) -> None:
         self.directory = directory
         self.keeper = Keeper(RunCache(directory, b"one", self.process.pid))
 
@@ -136,19 +139,18 @@ def test_files_are_those_that_the_run_names(tmp_path: Path, monkeypatch: pytest.
 
 def test_runs_in_other_containers_see_that_the_run_lives(run: Run) -> None:
     """They do not see its process, and clear away what dead runs have left in a directory that all of them use."""
+    # The name of a process that is none here, as that of a process in another container.
+    run.use(run.directory.parent.parent / f"ansible-local-{2**22 + 1}abcdefgh" / "gatewayops-secrets")
+    later = time.time() + 7200
     run.keeper.start()
-    long_ago = time.time() + 7200
-    parent = run.directory.parent.parent
-    stale = parent / f"ansible-local-{2**22 + 1}abcdefgh" / "gatewayops-secrets"
-    stale.parent.mkdir()
-    run.directory.rename(stale)
-    eventually(lambda: is_held(stale))
-    remove_stale(parent, long_ago)
-    assert stale.exists()
-    run.end()
-    eventually(lambda: not run.keepers())
-    remove_stale(parent, long_ago)
-    assert not stale.parent.exists()
+    eventually(lambda: is_held(run.directory))
+    remove_stale(run.directory.parent.parent, later)
+    assert run.directory.exists()
+    (pid,) = run.keepers()
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not is_held(run.directory))
+    remove_stale(run.directory.parent.parent, later)
+    assert not run.directory.parent.exists()
 
 
 def is_held(directory: Path) -> bool:
