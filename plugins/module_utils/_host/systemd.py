@@ -163,6 +163,8 @@ def secrets_unit(host: Host) -> str:
         "Description=Secrets of the OpenAI gateway, from the disk into memory\n"
         f"ConditionPathExists={sealed}\n"
         "After=systemd-tmpfiles-setup.service\n"
+        # As often as the gateway starts, which may be once a second.
+        "StartLimitIntervalSec=0\n"
         "\n[Service]\n"
         "Type=oneshot\n"
         f"ExecStart={' '.join(words)}\n"

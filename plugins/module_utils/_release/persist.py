@@ -50,8 +50,15 @@ def applies(site: Site) -> bool:
 
 def problem(site: Site) -> str:
     """Why secrets cannot be kept on this host as they should be; '' when they can."""
-    why = site.sealer.problem() if applies(site) else ""
-    return f"{why}: set gateway_secrets_persist to never to keep secrets in memory only" if why else ""
+    if not applies(site):
+        return ""
+    why = site.sealer.problem()
+    if why:
+        return f"{why}: set gateway_secrets_persist to never to keep secrets in memory only"
+    directory = site.layout.sealed_secrets.parent
+    if _others(site) and not _is_right(directory, DIRECTORY_MODE, site.system_owner):
+        return f"{directory} must be closed to all but root, and others use it: set gateway_state_dir to one of its own"
+    return ""
 
 
 def fault(site: Site, documents: Mapping[str, Document]) -> str:
@@ -120,9 +127,8 @@ def traces(site: Site) -> tuple[Path, ...]:
         return ()
     file = site.layout.sealed_secrets
     ours = [path for path in (file, temporary_of(file)) if exists(path)]
-    with suppress(OSError):
-        if not {path.name for path in file.parent.iterdir()} - {path.name for path in ours}:
-            ours.append(file.parent)
+    if file.parent.is_dir() and not _others(site):
+        ours.append(file.parent)
     return tuple(ours)
 
 
@@ -130,6 +136,14 @@ def half_written(site: Site) -> tuple[Path, ...]:
     """What a run that was killed has left."""
     left = temporary_of(site.layout.sealed_secrets)
     return (left,) if applies(site) and exists(left) else ()
+
+
+def _others(site: Site) -> frozenset[str]:
+    """What is not ours in the directory; nothing when there is none."""
+    file = site.layout.sealed_secrets
+    with suppress(OSError):
+        return frozenset(path.name for path in file.parent.iterdir()) - {file.name, temporary_of(file).name}
+    return frozenset()
 
 
 def _write(site: Site, documents: Mapping[str, Document]) -> None:

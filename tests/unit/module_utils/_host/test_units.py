@@ -64,6 +64,7 @@ def test_nothing_restores_secrets_that_are_not_kept() -> None:
 def test_unit_that_restores_secrets() -> None:
     lines = files({"state_dir": "/srv/state", "user": "llm"})[SECRETS_UNIT].content.decode().splitlines()
     assert "ConditionPathExists=/srv/state/secrets.sealed" in lines
+    assert "StartLimitIntervalSec=0" in lines, "a gateway that starts once a second has it restored each time"
     assert (
         "ExecStart=/usr/bin/python3 -I /etc/openai-gateway/current/libexec/restore-secrets /srv/state/secrets.sealed "
         "/run/openai-gateway/secrets llm /etc/openai-gateway/.lock"

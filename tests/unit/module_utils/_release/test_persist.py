@@ -223,6 +223,20 @@ class TestHostsThatCannot:
             run_with(world, site, world.request(KEYED))
         assert not world.serving()
 
+    def test_a_directory_that_others_use_is_left_alone(self, world: World) -> None:
+        """As when `/var/lib` itself was meant: it must not become 0700."""
+        directory = world.layout.sealed_secrets.parent
+        directory.mkdir(parents=True)
+        directory.chmod(0o755)
+        (directory / "of-others").touch()
+        for check in (True, False):
+            with pytest.raises(ReleaseError, match="and others use it: set gateway_state_dir to one of its own"):
+                run_with(world, world.site(ReadOnlyOps() if check else None), world.request(KEYED), check=check)
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o755
+        (directory / "of-others").unlink()
+        world.run(world.request(KEYED))
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
     def test_encryption_that_fails_is_found_before_anything_is_changed(self, world: World) -> None:
         class Broken(worlds.HostKey):
             def encrypt(self, name: str, content: bytes) -> bytes:
