@@ -142,7 +142,13 @@ def order_of(options: VaultOptions, login: Login, leases: tuple[Lease, ...] = ()
 
 def _pidfd(run: int) -> int:
     """A descriptor of the run's main process, -1 where the system has none. Raises OSError when it has ended."""
-    return os.pidfd_open(run) if hasattr(os, "pidfd_open") else -1
+    try:
+        return os.pidfd_open(run)
+    except ProcessLookupError:
+        raise
+    except (AttributeError, OSError):
+        # No Linux, one before 5.3, or a container that may not ask for it.
+        return -1
 
 
 @contextmanager

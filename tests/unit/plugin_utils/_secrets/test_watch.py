@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -116,6 +117,24 @@ def test_one_process_revokes_everything_once_when_the_run_is_killed(run: Run, as
     assert sorted(asked) == ["/v1/auth/token/revoke-self another", REVOKE, "/v1/sys/leases/revoke given"]
     assert not run.directory.exists(), "what the run could not remove"
     assert not run.directory.parent.exists()
+
+
+@pytest.mark.parametrize("why", [errno.ENOSYS, errno.EPERM])
+def test_it_looks_after_the_run_where_the_system_does_not_tell(
+    run: Run, asked: list[str], why: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pidfd_open(pid: int) -> int:
+        raise OSError(why, os.strerror(why))
+
+    monkeypatch.setattr(os, "pidfd_open", pidfd_open)
+    run.hold(Store.options)
+    (pid,) = run.keepers()
+    time.sleep(0.2)
+    assert asked == []
+    assert run.keepers() == [pid]
+    run.end()
+    eventually(lambda: not run.keepers())
+    assert asked == [REVOKE]
 
 
 def test_a_token_may_live_for_years(run: Run, asked: list[str]) -> None:
