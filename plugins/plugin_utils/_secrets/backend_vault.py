@@ -19,20 +19,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Reference
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets import vault_path
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.cache import RunCache
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.fields import field_of
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import VaultOptions
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_auth import identity
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import VaultOptions, identity
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_client import StoreError, VaultClient
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_kv import Found, KvReader, Place, Secret
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_path import Request
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_visit import Visit, held_of
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.watch import Keeper
+
+if TYPE_CHECKING:
+    from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_visit import Visit
 
 #: Reads at a time: with 40 ms to the store, 50 reads take 0.4 s so, and 2.2 s one by one.
 _THREADS = 8
@@ -51,7 +51,6 @@ class VaultBackend:
     def __init__(self, options: VaultOptions, cache: RunCache, *, keep: bool = False) -> None:
         self._options = options
         self._cache = cache
-        self._keeper = None if keep else Keeper(cache)
         self._keep = keep
         self._identity = "vault " + json.dumps(identity(options), sort_keys=True)
         self._name = cache.name(self._identity)
@@ -151,7 +150,11 @@ class VaultBackend:
         if failure and (failure["until"] is None or time.monotonic() < failure["until"]):
             raise self._failed(failure)
         state["failure"] = None
-        visit = Visit(self._options, state, self._keeper, stack)
+        # Ansible compiles what is imported in every fork again, and few have to ask.
+        from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_visit import Visit
+        from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.watch import Keeper
+
+        visit = Visit(self._options, state, None if self._keep else Keeper(self._cache), stack)
         # Should this process be killed, the next one need not log in again.
         self._cache.publish(self._name, state)
         return visit
@@ -209,5 +212,7 @@ class VaultBackend:
         """Whether what is known is still so: a lease ends in its time, or with the login that it was got with."""
         if "lease" not in entry:
             return True
+        from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_visit import held_of
+
         login = held_of(state, keep=self._keep)["logins"]
         return entry["login"] == login and (entry["until"] is None or time.monotonic() < entry["until"])

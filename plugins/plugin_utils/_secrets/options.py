@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,6 +27,8 @@ VAULT = "vault_"
 AWS = "aws_"
 #: What the names of the options of stores begin with.
 PREFIXES = (VAULT, AWS)
+#: The way to log in that takes the credentials of AWS.
+AWS_IAM = "aws_iam"
 #: Options whose values are secrets.
 SECRET = frozenset(f"{VAULT}{name}" for name in ("token", "secret_id", "wrapped_secret_id", "jwt", "password"))
 #: Options whose values go into the header of a request.
@@ -77,6 +79,21 @@ class VaultOptions:
     aws: AwsOptions = AwsOptions()
     timeout: float = 10.0
     kv_version: int | None = None
+
+
+def identity(options: VaultOptions) -> dict[str, Any]:
+    """Which store it is and who we are there: runs share what they know under one identity only.
+
+    How long to wait is no part of it, and credentials of AWS are when it is AWS that vouches for us.
+    """
+    aws = AwsOptions(profile=options.aws.profile, region=options.aws.region)
+    return asdict(
+        replace(
+            options,
+            timeout=VaultOptions.timeout,
+            aws=aws if options.auth_method == AWS_IAM else AwsOptions(),
+        )
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

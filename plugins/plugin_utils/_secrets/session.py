@@ -8,22 +8,25 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Reference
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets import backend_env, backend_file
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.backend_aws import AwsBackend
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.backend_lookup import (
-    LookupBackend,
-    Surroundings,
-)
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.backend_vault import VaultBackend
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.cache import RunCache
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.fields import EndedError
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import SecretOptions
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_kv import Found, Secret
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_path import Request
+
+if TYPE_CHECKING:
+    # The stores of a rare kind: Ansible compiles what is imported in every fork again.
+    from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.backend_aws import AwsBackend
+    from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.backend_lookup import (
+        LookupBackend,
+        Surroundings,
+    )
 
 #: Answers each reference with its value or with an error that names reference and store; raises SecretError, which
 #: names the store alone, when the store as a whole cannot be used.
@@ -114,12 +117,16 @@ class SecretSession:
 
     @cached_property
     def _aws(self) -> AwsBackend:
+        from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.backend_aws import AwsBackend
+
         return AwsBackend(self._options.aws, self._cache or RunCache.of_this_run())
 
     @cached_property
     def _lookups(self) -> LookupBackend:
         if self._surroundings is None:
             raise SecretError("lookup plugins cannot be asked here")
+        from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.backend_lookup import LookupBackend
+
         return LookupBackend(self._surroundings, self._cache or RunCache.of_this_run())
 
     def _fetch(self, scheme: str) -> Fetch:

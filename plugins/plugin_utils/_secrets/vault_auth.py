@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
@@ -21,7 +20,7 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets import 
     vault_auth_token,
     vault_auth_userpass,
 )
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import AwsOptions, VaultOptions
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import VaultOptions
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_login import Login
 
 
@@ -74,21 +73,6 @@ def auth_method(options: VaultOptions) -> AuthMethod:
     if options.auth_method not in AUTH_METHODS:
         raise SecretError(f"vault_auth_method must be one of {', '.join(AUTH_METHODS)}")
     return AUTH_METHODS[options.auth_method]
-
-
-def identity(options: VaultOptions) -> dict[str, Any]:
-    """Which store it is and who we are there: runs share what they know under one identity only.
-
-    How long to wait is no part of it, and credentials of AWS are when it is AWS that vouches for us.
-    """
-    aws = AwsOptions(profile=options.aws.profile, region=options.aws.region)
-    return asdict(
-        replace(
-            options,
-            timeout=VaultOptions.timeout,
-            aws=aws if options.auth_method == vault_auth_aws_iam.NAME else AwsOptions(),
-        )
-    )
 
 
 def refusal(method: AuthMethod, options: VaultOptions, said: str) -> str:

@@ -13,10 +13,10 @@ from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.aws_client import session
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import VaultOptions
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import AWS_IAM, VaultOptions
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_login import Login, log_in, refuse
 
-NAME = "aws_iam"
+NAME = AWS_IAM
 MOUNT = "aws"
 OPTIONS = ("vault_role", "vault_aws_server_id", "vault_aws_sts_region", "vault_auth_mount")
 HINTS: Mapping[str, str] = {

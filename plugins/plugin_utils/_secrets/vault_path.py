@@ -9,17 +9,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.keeper import Lease
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_client import (
     DeniedError,
     FailedError,
     MissingError,
     RejectedError,
 )
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_visit import Visit
+
+if TYPE_CHECKING:
+    from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.keeper import Lease
+    from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_visit import Visit
 
 #: A lease counts as ended this long before it does, in seconds, or after nine tenths of a life that is shorter.
 _MARGIN = 10.0
@@ -57,11 +59,11 @@ def ask(visit: Visit, request: Request) -> dict[str, Any]:
         raise SecretError("answers with no data" + (", but with a token" if answer.get("auth") else ""))
     entry: dict[str, Any] = {"data": answer["data"]}
     if answer.get("lease_id"):
-        lease = Lease(
-            id=str(answer["lease_id"]),
-            seconds=float(answer.get("lease_duration") or 0),
-            renewable=bool(answer.get("renewable")),
-        )
+        lease: Lease = {
+            "id": str(answer["lease_id"]),
+            "seconds": float(answer.get("lease_duration") or 0),
+            "renewable": bool(answer.get("renewable")),
+        }
         visit.hold(lease)
         entry |= {"lease": lease, "login": visit.login, "until": _until(visit, lease)}
     return entry

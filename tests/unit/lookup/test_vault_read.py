@@ -26,7 +26,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, Request]]:
 
     def ask(self: VaultBackend, wanted: Iterable[Request]) -> Mapping[Request, Mapping[str, Any]]:
         wanted = list(wanted)
-        requests.extend((self._keeper is None, request) for request in wanted)
+        requests.extend((self._keep, request) for request in wanted)
         return {request: {"user": request.path, "list": [1]} for request in wanted}
 
     monkeypatch.setattr(VaultBackend, "ask", ask)

@@ -18,11 +18,14 @@ import yaml
 from ansible_collections.gatewayops.openai.plugins.doc_fragments.vault import ModuleDocFragment
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets import vault_auth_aws_iam
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import AwsOptions, VaultOptions
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import (
+    AwsOptions,
+    VaultOptions,
+    identity,
+)
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_auth import (
     AUTH_METHODS,
     auth_method,
-    identity,
     refusal,
 )
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_client import StoreError
