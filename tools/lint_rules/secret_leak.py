@@ -134,6 +134,8 @@ def _said(part: nodes.Node, names: frozenset[str]) -> str:
         return f"the lookup {plugin}" if plugin in LOOKUPS else ""
     if isinstance(part, nodes.Name) and part.ctx == "load":
         return f"the variable {part.name}" if part.name in names else ""
+    if isinstance(part, nodes.Getattr | nodes.Getitem) and f"{_root(part)}.{_key(part)}" in names:
+        return f"the result {_root(part)}.{_key(part)}"
     # vars['key'], hostvars[host].key
     if isinstance(part, nodes.Getattr | nodes.Getitem) and _root(part) in ("vars", "hostvars"):
         return f"the variable {_key(part)}" if _key(part) in names else ""
@@ -184,8 +186,10 @@ def leaks_in_tasks(tasks: Any, scope: Scope, folder: Path) -> Iterator[Leak]:
             module, arguments = action_of(task)
             if module.rpartition(".")[2] == "set_fact":
                 scope.names |= with_secrets(inside.names, arguments) - inside.names
-            if isinstance(task.get("register"), str) and _used(task, module, arguments, inside, folder):
+            wraps = module == f"{_OWN}gateway_key" and bool(_option(arguments, "wrap_ttl"))
+            if isinstance(task.get("register"), str) and (wraps or _used(task, module, arguments, inside, folder)):
                 scope.results.add(task["register"])
+                scope.names |= {f"{task['register']}.wrapped_token"} if wraps else set()
 
 
 def _leaks_in_task(task: Mapping[str, Any], scope: Scope, folder: Path) -> Iterator[Leak]:

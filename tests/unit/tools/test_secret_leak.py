@@ -149,6 +149,29 @@ def test_keywords_of_the_play_and_prompts(tmp_path: Path) -> None:
     assert tags(tmp_path, "ansible.builtin.debug:", prompts % "true") == []
 
 
+def test_a_wrapped_key_is_a_secret(tmp_path: Path) -> None:
+    text = """---
+- name: Wrap
+  gatewayops.openai.gateway_key: {path: kv/consumers/search, wrap_ttl: 1h}
+  register: key
+- name: Show it
+  ansible.builtin.debug: {msg: "{{ key.wrapped_token }}"}
+- name: Show all of it
+  ansible.builtin.debug: {var: key}
+- name: Show what it is no secret of
+  ansible.builtin.debug: {msg: "{{ key.wrapped_until }}"}
+- name: Write it
+  ansible.builtin.copy: {content: "{{ key['wrapped_token'] }}", dest: /run/token, mode: "0600"}
+  no_log: true
+- name: No token
+  gatewayops.openai.gateway_key: {path: kv/consumers/search}
+  register: other
+- name: Show what has none
+  ansible.builtin.debug: {var: other}
+"""
+    assert found(tmp_path / "tasks" / "main.yml", text) == [("[no-log]", 5), ("[register]", 7)]
+
+
 def test_blocks_hand_down_and_what_is_set_is_known_after(tmp_path: Path) -> None:
     text = f"""---
 - name: Hidden
