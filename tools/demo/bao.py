@@ -14,12 +14,12 @@ from tools.demo import services
 from tools.demo.places import Places, write_secret
 from tools.demo.say import DemoError, note
 
-# The provider keys, and of the consumers' keys the one in use and the one before it.
+# The provider keys, and the consumers' keys. Those have no previous one yet, which gateway_key would say in the same way.
 SECRETS = {
     "providers/openai": ("api_key",),
     "providers/azure": ("api_key",),
-    "consumers/search": ("current", "previous"),
-    "consumers/batch": ("current", "previous"),
+    "consumers/search": ("current",),
+    "consumers/batch": ("current",),
 }
 POLICY = 'path "kv/data/*" { capabilities = ["read"] }'
 ROLE = "auth/approle/role/gateway-controller"
@@ -74,6 +74,8 @@ def provision(places: Places, keys: Keys) -> None:
     for secret, fields in SECRETS.items():
         if _call(places, "GET", f"kv/data/{secret}", token=token, missing=True) is None:
             values = {field: keys.file(secret, field).read_text().strip() for field in fields}
+            if "current" in values:
+                values["previous"] = ""
             _call(places, "POST", f"kv/data/{secret}", {"data": values}, token=token)
             note(f"wrote kv/{secret}")
     _let_the_playbook_in(places, keys, token)

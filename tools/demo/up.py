@@ -184,9 +184,10 @@ Change it: edit {INVENTORY}/group_vars, or for a moment on the command line; see
     ansible-playbook gatewayops.openai.site -i {INVENTORY} -e gateway_size=medium
     ansible-playbook gatewayops.openai.rollback -i {INVENTORY}
 
-Rotate a consumer's key: write the new one, keep the old one valid, and run site
-    bao kv put kv/{CONSUMER} current=sk-new previous=$GATEWAY_API_KEY
-    ansible-playbook gatewayops.openai.site -i {INVENTORY}
+Rotate a consumer's key: the old one stays valid for a day, and no process is restarted; then have the new one here
+    ansible localhost -m gatewayops.openai.gateway_key -a "path=kv/{CONSUMER} state=rotated"
+    ansible-playbook gatewayops.openai.rotate -i {INVENTORY} --diff
+    . {activate}
 
 Break the spec, and see what it says; no host is touched
     ansible-playbook gatewayops.openai.site -i {INVENTORY} -e '{{"gateway_size": "enormous"}}'
