@@ -14,7 +14,7 @@ from tools.demo import services
 from tools.demo.places import Places, write_secret
 from tools.demo.say import DemoError, note
 
-# The provider keys, and the consumers' keys. Those have no previous one yet, which gateway_key would say in the same way.
+# The provider keys, and the consumers' keys, which have no previous one yet.
 SECRETS = {
     "providers/openai": ("api_key",),
     "providers/azure": ("api_key",),
@@ -74,7 +74,7 @@ def provision(places: Places, keys: Keys) -> None:
     for secret, fields in SECRETS.items():
         if _call(places, "GET", f"kv/data/{secret}", token=token, missing=True) is None:
             values = {field: keys.file(secret, field).read_text().strip() for field in fields}
-            if "current" in values:
+            if "current" in values:  # as gateway_key writes it
                 values["previous"] = ""
             _call(places, "POST", f"kv/data/{secret}", {"data": values}, token=token)
             note(f"wrote kv/{secret}")
