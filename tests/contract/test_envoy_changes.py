@@ -205,7 +205,7 @@ class TestSteps:
         assert world.ask("third").status == 404
         with load(world.ask, lambda: world.ask("second", "sk-some")) as statuses:
             names = world.switch(spec)
-        assert len(names) == 2
+        assert len(names) == 1
         assert set(statuses) == {200}
         assert world.ask("third").status == 200
         assert world.ask("third", "sk-some").status == 403
@@ -216,9 +216,20 @@ class TestSteps:
             model["targets"] = [{"provider": "beta", "model": "moved"}]
         with load(world.ask, lambda: world.ask("second", "sk-some")) as statuses:
             names = world.switch(spec)
-        assert len(names) == 3
+        assert len(names) == 1
         assert set(statuses) == {200}
         assert world.ask().json["model"] == "moved"
+
+    def test_a_fallback_comes_and_goes(self, world: World) -> None:
+        """A model's way changes from one hop to two and back, and it never has a wrong name or key on it."""
+        for wanted in ([{"provider": "alpha", "model": "other"}], []):
+            spec = world.changed()
+            for model in spec["gateway_models"].values():
+                model["fallbacks"] = wanted
+            with load(world.ask, lambda: world.ask("second", "sk-some")) as statuses:
+                assert len(world.switch(spec)) == 2
+            assert set(statuses) == {200}
+            assert world.ask().json["model"] == "moved"
 
     def test_a_provider_that_moves(self, world: World) -> None:
         spec = world.changed()

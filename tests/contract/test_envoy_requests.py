@@ -483,7 +483,7 @@ class TestRecords:
         text = call(world.metrics, "/metrics", key=None, method="GET").text
         assert 'envoy_llm_requests{consumer="all",model="same",provider="alpha",code="200"}' in text
         assert "made-up-model" not in text
-        assert 'envoy_cluster_upstream_rq_total{envoy_cluster_name="model_same"}' in text
+        assert 'envoy_cluster_upstream_rq_total{envoy_cluster_name="provider_alpha"}' in text
         for path in ("/", "/stats", "/config_dump", "/metrics/", "/metrics/../config_dump", "/quitquitquit"):
             assert call(world.metrics, path, key=None, method="GET").status == 404
         assert call(world.metrics, "/metrics", b"", key=None).status == 404

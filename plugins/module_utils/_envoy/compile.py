@@ -48,7 +48,7 @@ def compile_resources(spec: Spec, host: Host) -> dict[str, list[xds.Config]]:
     files = {
         "lds.json": compile_listeners(spec, host),
         "cds.json": sorted([*providers.values(), *models.values()], key=lambda cluster: cluster["name"]),
-        routes.GATEWAY_FILE: [routes.compile_gateway_routes(spec, access, _names(models))],
+        routes.GATEWAY_FILE: [routes.compile_gateway_routes(spec, access, _names(models), _names(providers))],
         routes.EGRESS_FILE: [routes.compile_egress_routes(deployments)],
         filters.REQUEST_FILE: [filters.compile_request_filter(access)],
         filters.LIMITS_FILE: [compile_limits(spec, host)],

@@ -41,7 +41,7 @@ def test_everything_is_in_it() -> None:
     static = folded()["static_resources"]
     names = [listener["name"] for listener in static["listeners"]]
     assert names == ["metrics", "listener:local", "listener:public", "egress"]
-    assert len(static["clusters"]) == 1 + 3 + 2
+    assert len(static["clusters"]) == 1 + 3 + 1
     assert [secret["name"] for secret in static["secrets"]] == [
         "provider-azure_eu-7c827513",
         "provider-openai-c6275da3",
@@ -51,9 +51,12 @@ def test_everything_is_in_it() -> None:
     assert [found["name"] for found in managers[0]["http_filters"]] == [
         "envoy.filters.http.health_check",
         "consumer_keys",
+        "remember",
         "read_model",
         "access_list",
         "request_limits",
+        "rename_model",
+        "refused_key",
         "envoy.filters.http.router",
     ]
 

@@ -38,7 +38,7 @@ def raw_spec(**changes: Any) -> dict[str, Any]:
             "a": {"type": "openai", "base_url": "https://a.example/v1", "api_key": "env://A"},
             "b": {"type": "openai_compatible", "base_url": "http://b.example/v1"},
         },
-        "gateway_models": {"m": {"targets": [{"provider": "a", "model": "m"}]}},
+        "gateway_models": {"m": {"targets": [{"provider": "a", "model": "m"}, {"provider": "b", "model": "m"}]}},
         "gateway_consumers": {"c": {"api_keys": ["env://C"], "models": ["*"]}},
     }
     return {**spec, **changes}
@@ -130,6 +130,8 @@ def gaps(files: Files) -> Iterator[str]:
         if cluster is None:
             yield f"{model}: {route['route']['cluster']}"
             continue
+        if cluster["name"].startswith("provider:"):
+            continue
         for rank in cluster["load_assignment"]["endpoints"]:
             for endpoint in rank["lb_endpoints"]:
                 deployment = endpoint["metadata"]["filter_metadata"]["gw"]["deployment"]
@@ -212,19 +214,26 @@ class TestSteps:
     def test_only_more(self) -> None:
         """What is only added needs no pruning: the new files are their own union."""
         _other, old = compiled(raw_spec())
-        more = {"targets": [{"provider": "b", "model": "x"}]}
+        more = {"targets": [{"provider": "b", "model": "x"}], "fallbacks": [{"provider": "a", "model": "x"}]}
         _other, new = compiled(raw_spec(gateway_models={**raw_spec()["gateway_models"], "more": more}))
         assert len(transition(old, new)) == 2
 
-    def test_only_less(self) -> None:
+    def test_a_model_with_one_deployment_is_only_a_route(self) -> None:
+        _other, old = compiled(raw_spec())
         more = {"targets": [{"provider": "b", "model": "x"}]}
+        _other, new = compiled(raw_spec(gateway_models={**raw_spec()["gateway_models"], "more": more}))
+        assert transition(old, new) == (xds_of(new),)
+
+    def test_only_less(self) -> None:
+        more = {"targets": [{"provider": "b", "model": "x"}], "fallbacks": [{"provider": "a", "model": "x"}]}
         _other, old = compiled(raw_spec(gateway_models={**raw_spec()["gateway_models"], "more": more}))
         _other, new = compiled(raw_spec())
         assert len(transition(old, new)) == 2
 
     def test_something_else(self) -> None:
         _other, old = compiled(raw_spec())
-        _other, new = compiled(raw_spec(gateway_models={"m": {"targets": [{"provider": "b", "model": "m"}]}}))
+        other = {"targets": [{"provider": "b", "model": "m"}], "fallbacks": [{"provider": "a", "model": "x"}]}
+        _other, new = compiled(raw_spec(gateway_models={"m": other}))
         first, second, third = transition(old, new)
         assert version(first) == f"{version(xds_of(new))}.1"
         assert version(second) == f"{version(xds_of(new))}.2"
