@@ -71,10 +71,10 @@ def to_provider(provider: Provider, cluster: str, model: str) -> xds.Config:
     return action
 
 
-def rename(model: str) -> xds.Config:
-    """Return the metadata of a route by which ``model`` is written into the body."""
+def rename(filter_name: str, model: str) -> xds.Config:
+    """Return the metadata of a route by which the filter of that name writes ``model`` into the body."""
     # As it stands within a JSON string.
-    return {xds.RENAME_MODEL: {"model": json.dumps(model)[1:-1]}}
+    return {filter_name: {"model": json.dumps(model)[1:-1]}}
 
 
 class Deployments:
@@ -110,7 +110,7 @@ class Deployments:
         }
         content: xds.Config = {"match": {"prefix": CLIENT_PREFIX}, "route": action}
         if renamed:
-            content["metadata"] = {"filter_metadata": rename(model)}
+            content["metadata"] = {"filter_metadata": rename(xds.RENAME_MODEL, model)}
         route_name = xds.content_name("deployment", f"{provider_name}/{model}", content)
         route = xds.typed("config.route.v3.Route", name=route_name, **content)
         return Deployment(route_name, provider_name, model, route)

@@ -48,7 +48,6 @@ def compile_gateway_filters(host: Host) -> list[xds.Config]:
             "extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
             xds.release_source(host, LIMITS_FILE),
         ),
-        _rename_model(),
         _refused_key(),
         _router(upstream_log=compile_attempt_log()),
     ]
@@ -56,11 +55,15 @@ def compile_gateway_filters(host: Host) -> list[xds.Config]:
 
 def compile_egress_filters() -> list[xds.Config]:
     """Return the filter chain of the egress listener."""
-    return [_refused_key(), _rename_model(), _router()]
+    script = {"inline_string": lua.rename_model_script()}
+    return [_refused_key(), xds.extension(xds.RENAME_MODEL, _LUA, default_source_code=script), _router()]
 
 
 def compile_request_filter(access: Access) -> xds.Config:
-    """Return the filter that reads the model and knows the access groups, as an ECDS resource."""
+    """Return the filter that reads the model and knows the access groups, as an ECDS resource.
+
+    It also writes the provider's name of the model into the body, where the route goes there and says so.
+    """
     script = {"inline_string": lua.read_model_script(access.members)}
     return discovered_resource(xds.extension(xds.READ_MODEL, _LUA, default_source_code=script))
 
@@ -72,12 +75,6 @@ def discovered_resource(config: xds.Config) -> xds.Config:
 
 def _discovered(name: str, type_name: str, source: xds.Config) -> xds.Config:
     return {"name": name, "config_discovery": {"config_source": source, "type_urls": [xds.type_url(type_name)]}}
-
-
-def _rename_model() -> xds.Config:
-    """Return the filter that writes the provider's name of the model into the body, where a route says so."""
-    script = {"inline_string": lua.rename_model_script()}
-    return xds.extension(xds.RENAME_MODEL, _LUA, default_source_code=script)
 
 
 def _refused_key() -> xds.Config:

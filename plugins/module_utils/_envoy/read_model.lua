@@ -29,7 +29,7 @@ local function read_model(text)
   if #model == 0 or #model > LONGEST_NAME or find(model, "[^\33-\126]") then
     return nil, "'model' must be 1 to 256 printable ASCII characters without spaces."
   end
-  return model
+  return model, first, last
 end
 
 -- In another character set the same bytes may be another JSON.
@@ -64,10 +64,16 @@ function envoy_on_request(handle)
     headers:replace("content-type", "application/json")
     local body = handle:body()
     if not body then return refuse(handle, "400", "The request body must be a JSON object.") end
-    local model, why = read_model(body:getBytes(0, body:length()))
-    if not model then return refuse(handle, "400", why) end
+    local text = body:getBytes(0, body:length())
+    local model, first, last = read_model(text)
+    if not model then return refuse(handle, "400", first) end
     -- Waiting for the body has ended the life of `headers`.
     handle:headers():replace("x-gw-model", model)
+    handle:clearRouteCache()
+    -- The route is the model's, and says what its one provider calls it, if that is something else.
+    local name = handle:metadata():get("model")
+    if name then body:setBytes(sub(text, 1, first - 1) .. name .. sub(text, last + 1)) end
+    return
   end
   handle:clearRouteCache()
 end

@@ -145,7 +145,7 @@ def _direct(model: Model, target: Target, provider: Provider, cluster: str) -> x
     }
     metadata: xds.Config = {xds.METADATA: {"model": model.name, "upstream_model": target.model}}
     if target.model != model.name:
-        metadata.update(rename(target.model))
+        metadata.update(rename(xds.READ_MODEL, target.model))
     return {"metadata": {"filter_metadata": metadata}, "route": action}
 
 

@@ -55,7 +55,6 @@ def test_everything_is_in_it() -> None:
         "read_model",
         "access_list",
         "request_limits",
-        "rename_model",
         "refused_key",
         "envoy.filters.http.router",
     ]

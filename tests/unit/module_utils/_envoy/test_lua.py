@@ -309,6 +309,25 @@ class TestRequests:
         assert read(script, b'{"model":"x"}', x_gw_consumer="consumer-99999").headers[b"x-gw-access"] == b"group-4"
 
 
+class TestRenamingAtOnce:
+    @given(good_objects(), PLAIN_NAMES)
+    @settings(max_examples=300, deadline=None)
+    def test_nothing_else_changes(self, reader: Script, case: tuple[str, str], name: str) -> None:
+        text, model = case
+        result = reader.ask(text.encode(), name, x_gw_consumer="team", __method="POST", __path="/v1/embeddings")
+        if not fits(model):
+            assert (result.status, result.body) == (b"400", None)
+            return
+        (before,), (after,) = parsed(text.encode()), parsed(result.body)
+        assert [key for key, _other in before] == [key for key, _other in after]
+        for (key, was), (_other, now) in zip(before, after):
+            assert now == name if key == "model" else plain(now) == plain(was)
+        assert model_of(result) == model
+
+    def test_no_name_no_change(self, reader: Script) -> None:
+        assert read(reader, b'{"model":"x"}', __path="/v1/embeddings").body is None
+
+
 class TestRenaming:
     @given(good_objects(), PLAIN_NAMES)
     @settings(max_examples=300, deadline=None)
