@@ -35,6 +35,7 @@ _EVERY_KEY: dict[str, Any] = {
         "vllm": {
             "type": "openai_compatible",
             "base_url": ["http://10.20.0.5:8000/v1", "http://10.20.0.6:8000/v1"],
+            "stream_usage": "as_is",
         },
     },
     "gateway_models": {

@@ -23,12 +23,15 @@ def lua_string(text: str) -> str:
 
 
 def read_model_script(access: Iterable[tuple[str, str]]) -> str:
-    """Return the script that reads the model; ``access`` is pairs of a consumer and the name of its access group.
+    """Return the script that reads the model, and later what the answer says of itself.
+
+    ``access`` is pairs of a consumer and the name of its access group.
 
     One string that is split when the script loads, since Lua has a limit of constants in a function.
     """
     lines = "".join(f"{consumer}\t{group}\n" for consumer, group in access)
-    return f"local ACCESS = {lua_string(lines)}\n{_source('locate.lua')}\n{_source('read_model.lua')}"
+    parts = ("locate.lua", "ask_usage.lua", "read_model.lua", "read_usage.lua")
+    return "\n".join([f"local ACCESS = {lua_string(lines)}", *map(_source, parts)])
 
 
 def rename_model_script() -> str:

@@ -23,6 +23,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.deploymen
     to_provider,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.replies import compile_refused_key
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.usage import can_be_asked
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Model, Provider, Spec, Target
 
 GATEWAY = "gateway"
@@ -96,6 +97,8 @@ def compile_gateway_routes(
             route = _several(model, model_clusters[model.name])
         else:
             route = _direct(model, target, providers[target.provider], provider_clusters[target.provider])
+        if not can_be_asked(model, providers):
+            route["metadata"]["filter_metadata"].setdefault(xds.READ_MODEL, {})["stream_usage"] = "as_is"
         models[model.name] = _model_route(model, route, access)
     bodies = {group: _listing(names) for group, names in access.models.items()}
     listings = {group: _listing_route(body) for group, body in bodies.items()}

@@ -142,6 +142,17 @@ class Provider:
             only_with=("type", "azure_openai"),
         ),
     )
+    stream_usage: str | None = field(
+        default=None,
+        metadata=spec(
+            Choice(("ask", "as_is")),
+            "With V(ask) the gateway asks for the usage of every stream (C(stream_options.include_usage)), and hides "
+            "it from clients that did not ask themselves. With V(as_is) requests stay as clients send them, for a "
+            "provider that refuses C(stream_options); the usage of a stream is then known only if the client asked. "
+            "It is asked for where all targets and fallbacks of a model can be asked. The default is V(ask), but "
+            "V(as_is) for C(azure_openai) with an C(api_version) before 2024-09-01, which does not know it.",
+        ),
+    )
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ luajit = pytest.importorskip("lupa.luajit21")
 
 # Envoy's side of the scripts: a request, whose headers must not be used any more once the body was waited for.
 HARNESS = rb"""
-function ask(given, body, upstream_name)
+function ask(given, body, of_route)
   local result, current = { headers = {} }, nil
   for name, value in pairs(given) do result.headers[name] = value end
   local function headers()
@@ -25,6 +25,7 @@ function ask(given, body, upstream_name)
     local function check() if not object.alive then error("object used outside of proper scope") end end
     function object:get(name) check() return result.headers[name] end
     function object:replace(name, value) check() result.headers[name] = value end
+    function object:remove(name) check() result.headers[name] = nil end
     current = object
     return object
   end
@@ -41,7 +42,15 @@ function ask(given, body, upstream_name)
   end
   function handle:respond(answer, text) result.status, result.message = answer[":status"], text end
   function handle:clearRouteCache() result.cleared = true end
-  function handle:metadata() return { get = function(_, name) if name == "model" then return upstream_name end end } end
+  function handle:metadata()
+    return { get = function(_, name) if of_route and name == of_route[1] then return of_route[2] end end }
+  end
+  function handle:streamInfo()
+    return { dynamicMetadata = function() return { set = function(_, space, name, value)
+      assert(space == "gw")
+      result[name] = value
+    end } end }
+  end
   envoy_on_request(handle)
   return result
 end
@@ -58,9 +67,11 @@ class Script:
         self._lua.execute(HARNESS)
         self._ask = self._lua.globals().ask
 
-    def ask(self, body: bytes, name: str | None = None, **headers: str) -> Any:
+    def ask(self, body: bytes, name: str | None = None, *, setting: str = "model", **headers: str) -> Any:
+        """Send a request on a route that has ``name`` as its ``setting``."""
         table = {key.replace("__", ":").replace("_", "-").encode(): value.encode() for key, value in headers.items()}
-        return self._ask(self._lua.table_from(table), body, name.encode() if name is not None else None)
+        of_route = None if name is None else self._lua.table_from([setting.encode(), name.encode()])
+        return self._ask(self._lua.table_from(table), body, of_route)
 
 
 @pytest.fixture(scope="module")
