@@ -16,6 +16,7 @@ _EVERY_KEY: dict[str, Any] = {
                 "certificate": "vault://kv/tls/gateway#certificate",
                 "private_key": "vault://kv/tls/gateway#private_key",
                 "min_version": "1.3",
+                "client_ca": "vault://kv/tls/gateway#client_ca",
             },
         },
         "local": {"address": "127.0.0.1", "port": 8080},

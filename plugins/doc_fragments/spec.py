@@ -25,6 +25,9 @@ options:
         gateway host, or PEM text. Required.'
       - C(tls.min_version), one of V(1.0), V(1.1), V(1.2), V(1.3) - The lowest version of TLS that is accepted.
         The policy C(tls_version) denies those below 1.2. Default V(1.2).
+      - 'C(tls.client_ca), source - The CAs of clients: a reference, an absolute path on the gateway host, or
+        PEM text. With it the handshake refuses clients that have no certificate of one of them; they need a key
+        as well.'
     type: dict
   providers:
     description:

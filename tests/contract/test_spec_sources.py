@@ -271,7 +271,7 @@ BAD: list[tuple[tuple[Any, ...], Any]] = [
     ((*PUBLIC, "port"), REMOVED),
     ((*PUBLIC, "port"), None),
     ((*PUBLIC, "address"), "localhost"),
-    ((*PUBLIC, "tls", "client_ca"), "/etc/ssl/clients.pem"),
+    ((*PUBLIC, "tls", "client_ca"), "clients.pem"),
     ((*PUBLIC, "tls", "min_version"), 1.2),
     ((*PUBLIC, "tls", "min_version"), "1.4"),
     ((*PUBLIC, "tls", "certificate"), "relative.pem"),

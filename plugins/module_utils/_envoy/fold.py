@@ -133,6 +133,9 @@ class _Fold:
                 context["tls_certificate_sds_secret_configs"] = [config]
         if certificates:
             context["tls_certificates"] = certificates
+        if self._dummy_secrets and context.pop("validation_context_sds_secret_config", None) is not None:
+            authorities = {"inline_string": _pem("certificate_chain", _CERTIFICATE)}
+            context["validation_context"] = {"trusted_ca": authorities}
 
     def _cluster(self, cluster: Config) -> Config:
         for options in cluster.get("typed_extension_protocol_options", {}).values():

@@ -27,6 +27,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.routes im
     GATEWAY,
     GATEWAY_FILE,
 )
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secret_names import file_of_clients
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import (
     listener_file,
     paths_on_host,
@@ -146,6 +147,7 @@ def _tls(name: str, tls: Tls, host: Host) -> xds.Config:
     file = listener_file(name)
     on_host = paths_on_host(tls) is not None
     source = xds.release_source(host, f"sds-{file}") if on_host else xds.secret_source(host, file)
+    clients = {} if tls.client_ca is None else _secret(file_of_clients(name), host)
     return xds.extension(
         "envoy.transport_sockets.tls",
         "extensions.transport_sockets.tls.v3.DownstreamTlsContext",
@@ -153,8 +155,14 @@ def _tls(name: str, tls: Tls, host: Host) -> xds.Config:
             "tls_params": {"tls_minimum_protocol_version": _TLS_VERSIONS[tls.min_version]},
             "alpn_protocols": ["h2", "http/1.1"],
             "tls_certificate_sds_secret_configs": [{"name": file.removesuffix(".json"), "sds_config": source}],
+            **({"validation_context_sds_secret_config": clients} if clients else {}),
         },
+        **({"require_client_certificate": True} if clients else {}),
     )
+
+
+def _secret(file: str, host: Host) -> xds.Config:
+    return {"name": file.removesuffix(".json"), "sds_config": xds.secret_source(host, file)}
 
 
 def _host_certificate(name: str, certificate: str, private_key: str) -> xds.Config:

@@ -10,13 +10,17 @@ changes the file and nothing else.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Callable
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._canonical import canonical_json
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secret_names import file_of_provider
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secret_names import (
+    file_of_clients,
+    file_of_provider,
+)
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Consumer, Provider, Spec, Tls
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import (
@@ -83,6 +87,11 @@ def compile_secrets(spec: Spec) -> tuple[SecretFile, ...]:
         _listener(listener.name, listener.tls)
         for listener in spec.listeners
         if listener.tls is not None and paths_on_host(listener.tls) is None
+    )
+    files.extend(
+        _clients(file_of_clients(listener.name), listener.tls.client_ca)
+        for listener in spec.listeners
+        if listener.tls is not None and listener.tls.client_ca is not None
     )
     return tuple(sorted(files, key=lambda file: file.name))
 
@@ -161,6 +170,21 @@ def _listener(name: str, tls: Tls) -> SecretFile:
         return tls_certificate(file.removesuffix(".json"), certificate, private_key)
 
     return SecretFile(file, _references([tls.certificate, tls.private_key]), content)
+
+
+def _clients(file: str, source: Source) -> SecretFile:
+    # A path is none of the release's business either: a chain that drains still reads its file when a release has
+    # pruned what it has no use for.
+    folder = {"watched_directory": {"path": posixpath.dirname(source.path)}} if isinstance(source, HostPath) else {}
+
+    def content(values: Values) -> xds.Config:
+        return xds.typed(
+            "extensions.transport_sockets.tls.v3.Secret",
+            name=file.removesuffix(".json"),
+            validation_context={"trusted_ca": _pem(source, values), **folder},
+        )
+
+    return SecretFile(file, _references([source]), content)
 
 
 def _has_ended(source: Source, values: Values) -> bool:

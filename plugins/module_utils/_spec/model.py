@@ -81,7 +81,14 @@ class Tls:
             "The lowest version of TLS that is accepted. The policy C(tls_version) denies those below 1.2.",
         ),
     )
-    refused: ClassVar[Mapping[str, str]] = {"client_ca": NOT_YET}
+    client_ca: Source | None = field(
+        default=None,
+        metadata=spec(
+            SourceKind(allow_path=True),
+            "The CAs of clients: a reference, an absolute path on the gateway host, or PEM text. With it the handshake "
+            "refuses clients that have no certificate of one of them; they need a key as well.",
+        ),
+    )
 
 
 @dataclass(frozen=True)

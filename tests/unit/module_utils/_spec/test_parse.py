@@ -47,6 +47,7 @@ def test_every_key_arrives_in_the_model() -> None:
                     certificate=Reference("vault", "kv/tls/gateway", "certificate"),
                     private_key=Reference("vault", "kv/tls/gateway", "private_key"),
                     min_version="1.3",
+                    client_ca=Reference("vault", "kv/tls/gateway", "client_ca"),
                 ),
             ),
         ),

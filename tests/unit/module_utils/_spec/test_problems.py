@@ -49,7 +49,6 @@ SEARCH = (CONSUMERS, "search-team")
         ),
         ((*PUBLIC, 5), 1, "gateway_listeners.public.5: is not a known key; known are address, port, tls"),
         # Keys and words of later releases.
-        ((*PUBLIC, "tls", "client_ca"), "/x", "gateway_listeners.public.tls.client_ca: is not supported yet"),
         (
             (*SEARCH, "limits", "tokens_per_minute"),
             5,

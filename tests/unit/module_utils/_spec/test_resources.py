@@ -31,6 +31,7 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
             "certificate": "vault://kv/tls/gateway#certificate",
             "private_key": "vault://kv/tls/gateway#private_key",
             "min_version": "1.3",
+            "client_ca": "vault://kv/tls/gateway#client_ca",
         },
     }
     assert resources["gateway_models.text-embedding-3-small"] == {
