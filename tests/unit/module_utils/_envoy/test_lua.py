@@ -339,6 +339,113 @@ class TestRenamingAtOnce:
         assert read(reader, b'{"model":"x"}', __path="/v1/embeddings").body is None
 
 
+# ---- usage of streams: what is asked for
+
+OPTIONS = st.dictionaries(
+    st.sampled_from(["include_usage", "include_usage", "include_obfuscation", "a{", "x"]),
+    st.sampled_from([True, False, None, 1, "true", {"include_usage": True}, [True]]),
+    max_size=3,
+)
+STREAMS = st.fixed_dictionaries(
+    {"model": PLAIN_NAMES},
+    optional={
+        "stream": st.sampled_from([True, True, True, False, None, 1, "true", {}]),
+        "stream_options": OPTIONS | st.sampled_from([None, True, "x", []]),
+        "messages": JSON_VALUES,
+        "streams": st.just({"stream": False, "stream_options": 1}),
+    },
+).flatmap(lambda body: st.permutations(list(body.items())).map(dict))
+REFUSED = object()
+
+
+def asked(body: Mapping[str, Any]) -> Any:
+    """The options of a stream whose usage is to be asked for; None when there is nothing to ask."""
+    stream, options = body.get("stream"), body.get("stream_options")
+    if not (stream is None or isinstance(stream, bool)):
+        return REFUSED
+    if not stream:
+        return None
+    if options is None:
+        return {"include_usage": True}
+    if not isinstance(options, dict):
+        return REFUSED
+    wish = options.get("include_usage")
+    if not (wish is None or isinstance(wish, bool)):
+        return REFUSED
+    return None if wish else {**options, "include_usage": True}
+
+
+class TestAsking:
+    @given(STREAMS, st.sampled_from([(None, (",", ":")), (None, (", ", ": ")), (1, (" ,", " : "))]), st.booleans())
+    @settings(max_examples=800, deadline=None)
+    def test_the_usage_is_asked_for_and_nothing_else_changes(
+        self, reader: Script, body: dict[str, Any], layout: tuple[Any, tuple[str, str]], as_is: bool
+    ) -> None:
+        text = json.dumps(body, indent=layout[0], separators=layout[1]).encode()
+        setting = {"name": "as_is", "setting": "stream_usage"} if as_is else {}
+        result = read(reader, text, **setting)
+        wanted = asked(body)
+        if wanted is REFUSED:
+            assert result.status == b"400"
+            assert result.message
+        elif wanted is None or as_is:
+            assert result.body is None
+            assert not result.request.hide_usage
+        else:
+            assert json.loads(result.body) == {**body, "stream_options": wanted}
+            assert result.request.hide_usage
+
+    @given(STREAMS, PLAIN_NAMES)
+    @settings(max_examples=200, deadline=None)
+    def test_the_model_is_renamed_as_well(self, reader: Script, body: dict[str, Any], name: str) -> None:
+        result = read(reader, json.dumps(body).encode(), name=name)
+        wanted = asked(body)
+        if wanted is not REFUSED:
+            options = {} if wanted is None else {"stream_options": wanted}
+            assert json.loads(result.body) == {**body, "model": name, **options}
+
+    @given(STREAMS, st.data())
+    @settings(max_examples=500, deadline=None)
+    def test_tampered_bodies(self, reader: Script, body: dict[str, Any], data: st.DataObject) -> None:
+        """Whatever a parser takes for a stream is asked for its usage, or refused."""
+        text = bytearray(json.dumps(body).encode())
+        for _turn in range(data.draw(st.integers(1, 3))):
+            at = data.draw(st.integers(0, len(text)))
+            text[at : at + data.draw(st.integers(0, 2))] = data.draw(
+                st.sampled_from([b'"', b"{", b"}", b",", b'"stream":true,', b'"stream_options":{},', b"true", b""])
+            )
+        result = read(reader, bytes(text))
+        for pairs in parsed(bytes(text)):
+            found = dict(pairs)
+            if result.status is None and found.get("stream"):
+                sent = json.loads(result.body or bytes(text))
+                assert sent["stream_options"]["include_usage"] is True
+
+    @pytest.mark.parametrize("path", ["/v1/responses", "/v1/embeddings"])
+    def test_other_endpoints(self, reader: Script, path: str) -> None:
+        result = read(reader, b'{"model":"x","stream":true,"stream_options":1}', __path=path)
+        assert model_of(result) == "x"
+        assert result.body is None
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            '"stream":true,"stream":true',
+            '"Stream":true',
+            '"stream":true,"STREAM_OPTIONS":{}',
+            '"stream":true,"stream_options":{"Include_Usage":false}',
+            '"stream":true,"stream_options":{"include_usag\\u0065":false}',
+            '"stream":true,"stream_options":{"include_usage":true,"include_usage":false}',
+            '"stream":true,"stream_options":{',
+        ],
+    )
+    def test_what_parsers_could_disagree_on(self, reader: Script, text: str) -> None:
+        assert read(reader, ('{"model":"x",' + text + "}").encode()).status == b"400"
+
+    def test_answers_are_asked_for_in_plain(self, reader: Script) -> None:
+        assert read(reader, b'{"model":"x"}', accept_encoding="gzip").headers[b"accept-encoding"] is None
+
+
 class TestRenaming:
     @given(good_objects(), PLAIN_NAMES)
     @settings(max_examples=300, deadline=None)
