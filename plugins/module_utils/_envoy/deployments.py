@@ -35,6 +35,10 @@ _ANOTHER_ENDPOINT: xds.Config = {
 }
 
 
+# Enables the filter for a route by being there.
+_ENABLED = xds.typed("extensions.filters.http.lua.v3.LuaPerRoute", filter_context={})
+
+
 @dataclass(frozen=True)
 class Deployment:
     """A model at a provider. ``name`` is that of the route, which the header x-gw-deployment picks."""
@@ -55,6 +59,15 @@ def only_target(model: Model) -> Target | None:
     """Return the one target of a model that has no other."""
     first, *others = ranks(model)
     return first[0] if len(first) == 1 and not others else None
+
+
+def arriving_name(model: Model) -> str:
+    """Return the name of ``model`` in a body that leaves the gateway listener: the one of whoever is asked first.
+
+    The egress listener writes another one for a fallback that has another, which is seldom needed and dear.
+    """
+    names = {target.model for target in ranks(model)[0]}
+    return names.pop() if len(names) == 1 else model.name
 
 
 def silence_of(model: Model) -> float:
@@ -91,7 +104,7 @@ class Deployments:
 
     def of(self, model: Model, target: Target) -> Deployment:
         """Return the deployment of one target of ``model``."""
-        key = (target.provider, target.model, target.model != model.name, silence_of(model))
+        key = (target.provider, target.model, target.model != arriving_name(model), silence_of(model))
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = self._make(*key)
@@ -111,6 +124,7 @@ class Deployments:
         content: xds.Config = {"match": {"prefix": CLIENT_PREFIX}, "route": action}
         if renamed:
             content["metadata"] = {"filter_metadata": rename(xds.RENAME_MODEL, model)}
+            content["typed_per_filter_config"] = {xds.RENAME_MODEL: _ENABLED}
         route_name = xds.content_name("deployment", f"{provider_name}/{model}", content)
         route = xds.typed("config.route.v3.Route", name=route_name, **content)
         return Deployment(route_name, provider_name, model, route)

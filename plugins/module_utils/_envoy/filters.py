@@ -56,7 +56,9 @@ def compile_gateway_filters(host: Host) -> list[xds.Config]:
 def compile_egress_filters() -> list[xds.Config]:
     """Return the filter chain of the egress listener."""
     script = {"inline_string": lua.rename_model_script()}
-    return [_refused_key(), xds.extension(xds.RENAME_MODEL, _LUA, default_source_code=script), _router()]
+    rename = xds.extension(xds.RENAME_MODEL, _LUA, default_source_code=script)
+    # The routes that need it enable it.
+    return [_refused_key(), {**rename, "disabled": True}, _router()]
 
 
 def compile_request_filter(access: Access) -> xds.Config:

@@ -17,6 +17,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.access im
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.deployments import (
     CLIENT_PREFIX,
     Deployments,
+    arriving_name,
     only_target,
     rename,
     silence_of,
@@ -146,10 +147,7 @@ def _direct(model: Model, target: Target, provider: Provider, cluster: str) -> x
         **_first_byte(model),
         "per_try_idle_timeout": xds.seconds(silence_of(model)),
     }
-    metadata: xds.Config = {xds.METADATA: {"model": model.name, "upstream_model": target.model}}
-    if target.model != model.name:
-        metadata.update(rename(xds.READ_MODEL, target.model))
-    return {"metadata": {"filter_metadata": metadata}, "route": action}
+    return {"metadata": {"filter_metadata": _metadata(model, upstream_model=target.model)}, "route": action}
 
 
 def _several(model: Model, cluster: str) -> xds.Config:
@@ -163,8 +161,14 @@ def _several(model: Model, cluster: str) -> xds.Config:
         # Silences within an answer are the egress listener's business.
         **_first_byte(model),
     }
-    metadata = {xds.METADATA: {"model": model.name}}
-    return {"metadata": {"filter_metadata": metadata}, "route": {"cluster": cluster, "retry_policy": policy}}
+    route = {"cluster": cluster, "retry_policy": policy}
+    return {"metadata": {"filter_metadata": _metadata(model)}, "route": route}
+
+
+def _metadata(model: Model, **known: str) -> xds.Config:
+    name = arriving_name(model)
+    renamed = rename(xds.READ_MODEL, name) if name != model.name else {}
+    return {xds.METADATA: {"model": model.name, **known}, **renamed}
 
 
 def _first_byte(model: Model) -> xds.Config:

@@ -121,8 +121,14 @@ def may_use(files: Files, consumer: str, model: str) -> bool:
     return "matcher" in rbac and group in rbac["matcher"]["matcher_tree"]["exact_match_map"]["map"]
 
 
+def written(route: Mapping[str, Any], name: str, before: str) -> str:
+    """The model's name in a body that passed the filter of that name on a route."""
+    found: str = route.get("metadata", {}).get("filter_metadata", {}).get(name, {}).get("model", before)
+    return found
+
+
 def gaps(files: Files) -> Iterator[str]:
-    """Whatever a route or an endpoint names that is not there."""
+    """Whatever a route or an endpoint names that is not there, and wrong names of models."""
     clusters = {cluster["name"]: cluster for cluster in resources(files, CDS)}
     egress = routes(matcher(files, EGRESS))
     for model, route in routes(matcher(files, GATEWAY)).items():
@@ -130,14 +136,23 @@ def gaps(files: Files) -> Iterator[str]:
         if cluster is None:
             yield f"{model}: {route['route']['cluster']}"
             continue
+        arriving = written(route, xds.READ_MODEL, model)
         if cluster["name"].startswith("provider:"):
+            if arriving != route["metadata"]["filter_metadata"]["gw"]["upstream_model"]:
+                yield f"{model}: is called {arriving}"
             continue
         for rank in cluster["load_assignment"]["endpoints"]:
             for endpoint in rank["lb_endpoints"]:
-                deployment = endpoint["metadata"]["filter_metadata"]["gw"]["deployment"]
+                described = endpoint["metadata"]["filter_metadata"]["gw"]
+                deployment = described["deployment"]
                 if deployment not in egress:
                     yield f"{model}: {deployment}"
-                elif egress[deployment]["route"]["cluster"] not in clusters:
+                    continue
+                enabled = xds.RENAME_MODEL in egress[deployment].get("typed_per_filter_config", {})
+                name = written(egress[deployment], xds.RENAME_MODEL, arriving) if enabled else arriving
+                if name != described["model"]:
+                    yield f"{model}: is called {name} for {deployment}"
+                if egress[deployment]["route"]["cluster"] not in clusters:
                     yield f"{model}: {egress[deployment]['route']['cluster']}"
 
 
