@@ -48,6 +48,7 @@ _EVERY_KEY: dict[str, Any] = {
             "fallbacks": [{"provider": "vllm", "model": "qwen3-32b"}],
             "timeouts": {"first_byte": "90s", "idle": "5m"},
             "price": {"input": 1.25, "output": 10},
+            "limits": {"requests_per_minute": 3000},
         },
         "text-embedding-3-small": {"targets": [{"provider": "openai", "model": "text-embedding-3-small"}]},
     },
@@ -55,7 +56,7 @@ _EVERY_KEY: dict[str, Any] = {
         "search-team": {
             "api_keys": ["vault://kv/consumers/search#current", "vault://kv/consumers/search#previous"],
             "models": ["gpt-5", "text-embedding-*"],
-            "limits": {"requests_per_minute": 600},
+            "limits": {"requests_per_minute": 600, "models": {"gpt-5": {"requests_per_minute": 60}}},
         },
         "batch": {"api_keys": ["file:///run/keys/batch.json#key"], "models": ["*"]},
     },

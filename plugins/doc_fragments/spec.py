@@ -70,6 +70,9 @@ options:
       - C(price), dictionary - What the model costs. Kept as information; nothing is charged.
       - C(price.input), number - The price of tokens sent, in USD per million tokens. Required.
       - C(price.output), number - The price of tokens received, in USD per million tokens. Required.
+      - C(limits), dictionary - How often the model may be asked for, by all consumers together.
+      - C(limits.requests_per_minute), integer, 1 to 100000000 - The highest number of requests in a minute, of
+        all consumers together.
     type: dict
   consumers:
     description:
@@ -82,6 +85,11 @@ options:
       - C(limits), dictionary - How much the consumer may use.
       - C(limits.requests_per_minute), integer, 1 to 100000000 - The highest number of requests in a minute, over
         all models.
+      - C(limits.models), dictionary of names - Limits for models that the consumer may use, by their names; beside
+        the one over all models. A name with asterisks sets the limit of each model that it matches, for itself;
+        the limit of a model's own name goes before, and of several that match the lowest holds.
+      - C(limits.models.*.requests_per_minute), integer, 1 to 100000000 - The highest number of requests in a
+        minute for the model. Required.
     type: dict
   size:
     description:
@@ -129,7 +137,8 @@ options:
         not a loopback address.
       - C(tls_version), by default V(deny) - A listener accepts a version of TLS below 1.2.
       - C(plain_secret), by default V(deny) - A secret stands in the spec itself instead of a reference to it.
-      - C(consumer_without_limit), by default V(warn) - A consumer has no limit.
+      - C(consumer_without_limit), by default V(warn) - A consumer has no limit, or only for some of the models
+        that it may use.
     type: dict
   shared:
     description:

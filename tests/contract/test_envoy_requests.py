@@ -430,9 +430,9 @@ class TestLimits:
         """Ten a minute for a fleet of four: three each."""
         answers = [call(world.port, body=chat("same"), key=LIMITED) for _turn in range(5)]
         assert [answer.status for answer in answers] == [200, 200, 200, 429, 429]
-        assert [answer.headers["x-ratelimit-remaining"] for answer in answers[:3]] == ["2", "1", "0"]
+        assert [answer.headers["x-ratelimit-remaining-requests"] for answer in answers[:3]] == ["2", "1", "0"]
         refused = answers[3]
-        assert refused.headers["x-ratelimit-limit"] == "3"
+        assert refused.headers["x-ratelimit-limit-requests"] == "3"
         assert 0 < int(refused.headers["retry-after"]) <= 20
         assert refused.error["code"] == "rate_limit_exceeded"
         assert len(world.alpha.seen()) == 3

@@ -45,7 +45,7 @@ def compile_gateway_filters(host: Host) -> list[xds.Config]:
         xds.extension(xds.ACCESS_LIST, "extensions.filters.http.rbac.v3.RBAC"),
         _discovered(
             xds.REQUEST_LIMITS,
-            "extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+            "extensions.filters.http.filter_chain.v3.FilterChainConfig",
             xds.release_source(host, LIMITS_FILE),
         ),
         _refused_key(),

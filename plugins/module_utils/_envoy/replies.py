@@ -59,7 +59,7 @@ def compile_gateway_replies() -> xds.Config:
             ),
             _mapper(
                 xds.status_filter(429),
-                f"Rate limit reached for '%REQ({xds.CONSUMER})%' on requests per minute. Please try again later.",
+                f"Rate limit reached for %RESP({xds.LIMIT})%. Please try again in %RESP(retry-after)%s.",
                 "requests",
                 code="rate_limit_exceeded",
             ),

@@ -21,6 +21,9 @@ CONSUMER = "x-gw-consumer"
 ACCESS = "x-gw-access"
 MODEL = "x-gw-model"
 DEPLOYMENT = "x-gw-deployment"
+# How often the consumer may ask for the model, and, in an answer, which limit a request was refused for.
+RATE = "x-gw-rate"
+LIMIT = "x-gw-limit"
 REQUEST_ID = "x-request-id"
 
 # The namespace of metadata on routes and endpoints.

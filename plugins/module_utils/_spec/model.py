@@ -53,6 +53,14 @@ NAME = Text(
     max_length=64,
 )
 PORT = Integer(1, 65535)
+# As browsers write it: lower case, no port where it is the scheme's own. A pattern needs a domain and what it ends in.
+ORIGIN = Text(
+    r"^(?:http://(?![^:]*:80$)|https://(?![^:]*:443$))(?:\*\.(?=[^.:]+\.))?"
+    r"[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)*(?::[1-9][0-9]{0,4})?$",
+    "an origin such as 'https://app.example.com' or 'https://*.example.com', in lower case, without a path and "
+    "without the port of its scheme",
+)
+REQUESTS = Integer(1, 100000000)
 
 # What is said of keys that later releases serve: never ignored, and never taken for a typing error.
 NOT_YET = "is not supported yet"
@@ -205,6 +213,17 @@ class Price:
 
 
 @dataclass(frozen=True)
+class SharedLimits:
+    """How often a model may be asked for, by all consumers together."""
+
+    requests_per_minute: int | None = field(
+        default=None,
+        metadata=spec(REQUESTS, "The highest number of requests in a minute, of all consumers together."),
+    )
+    refused: ClassVar[Mapping[str, str]] = {"tokens_per_minute": NOT_YET, "tokens_per_day": NOT_YET}
+
+
+@dataclass(frozen=True)
 class Model:
     """A model that clients ask for by name."""
 
@@ -228,6 +247,21 @@ class Model:
     price: Price | None = field(
         default=None, metadata=spec(Record(Price), "What the model costs. Kept as information; nothing is charged.")
     )
+    limits: SharedLimits | None = field(
+        default=None,
+        metadata=spec(Record(SharedLimits), "How often the model may be asked for, by all consumers together."),
+    )
+
+
+@dataclass(frozen=True)
+class ModelLimit:
+    """How often a consumer may ask for a model; ``name`` may be a pattern, and is then the limit of each it matches."""
+
+    name: str
+    requests_per_minute: int = field(
+        metadata=spec(REQUESTS, "The highest number of requests in a minute for the model.")
+    )
+    refused: ClassVar[Mapping[str, str]] = {"tokens_per_minute": NOT_YET, "tokens_per_day": NOT_YET}
 
 
 @dataclass(frozen=True)
@@ -236,7 +270,16 @@ class Limits:
 
     requests_per_minute: int | None = field(
         default=None,
-        metadata=spec(Integer(1, 100000000), "The highest number of requests in a minute, over all models."),
+        metadata=spec(REQUESTS, "The highest number of requests in a minute, over all models."),
+    )
+    models: tuple[ModelLimit, ...] = field(
+        default=(),
+        metadata=spec(
+            Named(ModelLimit, MODEL_PATTERN, "limit"),
+            "Limits for models that the consumer may use, by their names; beside the one over all models. "
+            "A name with asterisks sets the limit of each model that it matches, for itself; the limit of a model's "
+            "own name goes before, and of several that match the lowest holds.",
+        ),
     )
     refused: ClassVar[Mapping[str, str]] = {"tokens_per_minute": NOT_YET, "tokens_per_day": NOT_YET}
 
