@@ -260,6 +260,16 @@ class TestStreams:
         assert line[COUNTED[0]] is None
         assert line["gen_ai.response.model"] == "fail-midstream"
 
+    def test_a_client_that_leaves(self, world: World) -> None:
+        connection, response = world.send(CHAT, {**prompt(CHAT), "stream": True, "x_chunks": 50, "x_delay": 0.1})
+        assert response.readline().startswith(b"data: ")
+        response.close()
+        connection.close()
+        line = world.gateway.logged({"x-request-id": response.headers["x-request-id"]})
+        assert line[COUNTED[0]] is None
+        assert line["gen_ai.response.model"] == "m"
+        assert line["flags"] == "DC"
+
     def test_a_provider_that_gives_no_usage(self, world: World) -> None:
         raw = 'data: {"choices":[{"delta":{"content":"x"}}]}\n\ndata: [DONE]\n\n'
         text, line = world.ask(CHAT, stream=True, x_raw=raw, x_content_type="text/event-stream")

@@ -33,10 +33,10 @@ local function read_tokens(text)
     if TOKENS[key] then
       number(TOKENS[key], value)
     elseif names and byte(text, value) == OPEN_BRACE then
-      walk(text, value + 1, function(inner_from, inner_to, inner_value)
+      return (walk(text, value + 1, function(inner_from, inner_to, inner_value)
         local name = names[sub(text, inner_from, inner_to)]
         if name then number(name, inner_value) end
-      end)
+      end))
     end
   end)
   if not any then return nil end
