@@ -26,6 +26,7 @@ import venv
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -180,10 +181,8 @@ async def ask(port: int, asked: Body, times: int, key: str = KEY, clients: int =
     waiting = []
     for _number in range(min(clients, times)):
         done: asyncio.Future[None] = loop.create_future()
-        text = request(port, asked, key=key)
-        await loop.create_connection(
-            lambda done=done, text=text: Client(text, asked.end, left, done), "127.0.0.1", port
-        )
+        make = partial(Client, request(port, asked, key=key), asked.end, left, done)
+        await loop.create_connection(make, "127.0.0.1", port)
         waiting.append(done)
     while not all(done.done() for done in waiting) and not failed:
         await asyncio.wait(waiting, timeout=0.5)
@@ -449,7 +448,7 @@ def litellm(folder: Path, upstream: int) -> Iterator[Subject]:
     config = {"model_list": [{"model_name": "gpt-small", "litellm_params": parameters}]}
     config_file = where / "config.yaml"
     config_file.write_text(json.dumps({**config, "general_settings": {"master_key": KEY}}))
-    command = [where / "bin" / "litellm", "--config", config_file, "--host", "127.0.0.1", "--port", str(port)]
+    command = [str(where / "bin" / "litellm"), "--config", str(config_file), "--host", "127.0.0.1", "--port", str(port)]
     with (folder / "litellm.log").open("wb") as log:
         environment = {**os.environ, "LITELLM_TELEMETRY": "False"}
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
