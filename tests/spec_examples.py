@@ -19,7 +19,11 @@ _EVERY_KEY: dict[str, Any] = {
                 "client_ca": "vault://kv/tls/gateway#client_ca",
             },
         },
-        "local": {"address": "127.0.0.1", "port": 8080},
+        "local": {
+            "address": "127.0.0.1",
+            "port": 8080,
+            "cors": {"allow_origins": ["https://app.example.com", "https://*.example.org"], "max_age": "5m"},
+        },
     },
     "gateway_providers": {
         "openai": {

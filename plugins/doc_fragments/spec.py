@@ -28,6 +28,12 @@ options:
       - 'C(tls.client_ca), source - The CAs of clients: a reference, an absolute path on the gateway host, or
         PEM text. With it the handshake refuses clients that have no certificate of one of them; they need a key
         as well.'
+      - C(cors), dictionary - Let web pages of other origins use the listener (CORS). Without it no browser shows
+        them an answer. They need a key as everybody does, and whoever sees the page sees its key.
+      - 'C(cors.allow_origins), list (string) - The origins of the pages: C(https://app.example.com), or C(https://*.example.com)
+        for every name below C(example.com), which itself is not one of them. There is no wildcard for all. Required.'
+      - C(cors.max_age), quantity such as V(120s) - How long a browser remembers what it was told; whole seconds.
+        Default V(600s).
     type: dict
   providers:
     description:

@@ -280,6 +280,28 @@ BAD: list[tuple[tuple[Any, ...], Any]] = [
     ((*PUBLIC, "port"), None),
     ((*PUBLIC, "address"), "localhost"),
     ((*PUBLIC, "tls", "client_ca"), "clients.pem"),
+    *(
+        ((*PUBLIC, "cors"), {"allow_origins": [origin]})
+        for origin in (
+            "*",
+            "null",
+            "https://*",
+            "https://*.com",
+            "https://*.*.example.com",
+            "https://a.*.example.com",
+            "https://app.example.com/",
+            "https://App.example.com",
+            "https://app.example.com:443",
+            "http://app.example.com:80",
+            "https://user@app.example.com",
+            "app.example.com",
+            "ftp://app.example.com",
+        )
+    ),
+    ((*PUBLIC, "cors"), {"allow_origins": []}),
+    ((*PUBLIC, "cors"), {}),
+    ((*PUBLIC, "cors"), {"allow_origins": ["https://a.example"], "allow_credentials": True}),
+    ((*PUBLIC, "cors"), {"allow_origins": ["https://a.example"], "max_age": 600}),
     ((*PUBLIC, "tls", "min_version"), 1.2),
     ((*PUBLIC, "tls", "min_version"), "1.4"),
     ((*PUBLIC, "tls", "certificate"), "relative.pem"),

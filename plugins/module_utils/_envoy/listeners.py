@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 from typing import Any
 
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import cors, xds
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.filters import (
     compile_egress_filters,
     compile_gateway_filters,
@@ -43,7 +43,7 @@ _TLS_VERSIONS = {"1.0": "TLSv1_0", "1.1": "TLSv1_1", "1.2": "TLSv1_2", "1.3": "T
 
 
 def compile_listeners(spec: Spec, host: Host) -> list[xds.Config]:
-    """Return the listeners of a gateway; those of clients differ in address and certificate only."""
+    """Return the listeners of a gateway; those of clients differ in address, certificate and CORS only."""
     manager = _gateway_manager(host)
     return [_listener(listener, host, manager) for listener in spec.listeners] + [_egress(host)]
 
@@ -59,7 +59,7 @@ def compile_host_certificates(spec: Spec) -> dict[str, xds.Config]:
 
 
 def _listener(listener: Listener, host: Host, manager: xds.Config) -> xds.Config:
-    chain: xds.Config = {"filters": [manager]}
+    chain: xds.Config = {"filters": [cors.with_filter(listener, manager)]}
     if listener.tls is not None:
         chain["transport_socket"] = _tls(listener.name, listener.tls, host)
         chain["transport_socket_connect_timeout"] = "10s"

@@ -60,6 +60,13 @@ ORIGIN = Text(
     "an origin such as 'https://app.example.com' or 'https://*.example.com', in lower case, without a path and "
     "without the port of its scheme",
 )
+# As browsers write it: lower case, no port where it is the scheme's own. A pattern needs a domain and what it ends in.
+ORIGIN = Text(
+    r"^(?:http://(?![^:]*:80$)|https://(?![^:]*:443$))(?:\*\.(?=[^.:]+\.))?"
+    r"[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)*(?::[1-9][0-9]{0,4})?$",
+    "an origin such as 'https://app.example.com' or 'https://*.example.com', in lower case, without a path and "
+    "without the port of its scheme",
+)
 REQUESTS = Integer(1, 100000000)
 
 # What is said of keys that later releases serve: never ignored, and never taken for a typing error.
@@ -100,6 +107,23 @@ class Tls:
 
 
 @dataclass(frozen=True)
+class Cors:
+    """Which web pages may use a listener."""
+
+    allow_origins: tuple[str, ...] = field(
+        metadata=spec(
+            ListOf(ORIGIN, minimum=1, empty="allows no origin; leave cors out instead"),
+            "The origins of the pages: C(https://app.example.com), or C(https://*.example.com) for every name below "
+            "C(example.com), which itself is not one of them. There is no wildcard for all.",
+        )
+    )
+    max_age: float = field(
+        default=600.0,
+        metadata=spec(duration(1000), "How long a browser remembers what it was told; whole seconds."),
+    )
+
+
+@dataclass(frozen=True)
 class Listener:
     """A socket that clients connect to."""
 
@@ -112,6 +136,14 @@ class Listener:
             Record(Tls),
             "Serve HTTPS with this certificate. Without it the listener serves plain HTTP, "
             "which the policy C(plain_http_outside_loopback) allows on loopback addresses only.",
+        ),
+    )
+    cors: Cors | None = field(
+        default=None,
+        metadata=spec(
+            Record(Cors),
+            "Let web pages of other origins use the listener (CORS). Without it no browser shows them an answer. "
+            "They need a key as everybody does, and whoever sees the page sees its key.",
         ),
     )
 

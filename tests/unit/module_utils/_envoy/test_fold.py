@@ -48,7 +48,7 @@ def test_everything_is_in_it() -> None:
     ]
     managers = [listener["filter_chains"][0]["filters"][0]["typed_config"] for listener in static["listeners"][1:]]
     assert all(manager["route_config"]["validate_clusters"] for manager in managers)
-    assert [found["name"] for found in managers[0]["http_filters"]] == [
+    assert [found["name"] for found in managers[1]["http_filters"]] == [
         "envoy.filters.http.health_check",
         "consumer_keys",
         "remember",

@@ -12,6 +12,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._errors import S
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import (
     SIZES,
     Consumer,
+    Cors,
     Limits,
     Listener,
     Metrics,
@@ -40,7 +41,12 @@ MINIMAL: dict[str, Any] = {
 def test_every_key_arrives_in_the_model() -> None:
     assert parse_spec(every_key()) == Spec(
         listeners=(
-            Listener("local", "127.0.0.1", 8080),
+            Listener(
+                "local",
+                "127.0.0.1",
+                8080,
+                cors=Cors(("https://app.example.com", "https://*.example.org"), max_age=300.0),
+            ),
             Listener(
                 "public",
                 "0.0.0.0",

@@ -40,14 +40,14 @@ SEARCH = (CONSUMERS, "search-team")
         (
             (*PUBLIC, "zzz"),
             1,
-            "gateway_listeners.public.zzz: is not a known key; known are address, port, tls",
+            "gateway_listeners.public.zzz: is not a known key; known are address, port, tls, cors",
         ),
         (
             (*GPT, "timeouts", "first-byte"),
             "1s",
             "gateway_models.gpt-5.timeouts.first-byte: is not a known key; did you mean 'first_byte'?",
         ),
-        ((*PUBLIC, 5), 1, "gateway_listeners.public.5: is not a known key; known are address, port, tls"),
+        ((*PUBLIC, 5), 1, "gateway_listeners.public.5: is not a known key; known are address, port, tls, cors"),
         # Keys and words of later releases.
         (
             (*SEARCH, "limits", "tokens_per_minute"),
