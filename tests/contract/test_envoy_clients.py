@@ -235,6 +235,23 @@ class TestReplaced:
         assert set(statuses) == {200}
 
 
+def test_a_listener_less_while_somebody_is_connected(world: World) -> None:
+    """The connection that drains still watches the files that the release does not have any more."""
+    less = json.loads(json.dumps(world.spec))
+    del less["gateway_listeners"]["on-host"]
+    context = ssl.create_default_context(cafile=str(world.server.certificate))
+    context.load_cert_chain(*world.partner)
+    connection = http.client.HTTPSConnection("localhost", world.on_host, timeout=5, context=context)
+    with closing(connection):
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().read() == b""
+        world.gateway.switch(less)
+        assert world.ask(world.delivered, world.partner).status == 200
+        world.gateway.switch(world.spec)
+    assert world.ask(world.on_host, world.partner).status == 200
+    assert world.is_refused(world.on_host, None)
+
+
 def test_secrets_that_are_not_there_leave_the_listener_closed(world: World) -> None:
     path = Path(world.gateway.host.secrets_dir, "clients-delivered.json")
     before = path.read_text()

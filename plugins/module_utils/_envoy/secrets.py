@@ -10,7 +10,6 @@ changes the file and nothing else.
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Callable
@@ -91,7 +90,9 @@ def compile_secrets(spec: Spec) -> tuple[SecretFile, ...]:
     files.extend(
         _clients(file_of_clients(listener.name), listener.tls.client_ca)
         for listener in spec.listeners
-        if listener.tls is not None and listener.tls.client_ca is not None
+        if listener.tls is not None
+        and listener.tls.client_ca is not None
+        and not isinstance(listener.tls.client_ca, HostPath)
     )
     return tuple(sorted(files, key=lambda file: file.name))
 
@@ -111,6 +112,15 @@ def tls_certificate(name: str, certificate: xds.Config, private_key: xds.Config,
         "extensions.transport_sockets.tls.v3.Secret",
         name=name,
         tls_certificate={"certificate_chain": certificate, "private_key": private_key, **extra},
+    )
+
+
+def client_authorities(name: str, authorities: xds.Config, **extra: xds.Config) -> xds.Config:
+    """Return the SDS resource of the CAs that the certificates of a listener's clients are from."""
+    return xds.typed(
+        "extensions.transport_sockets.tls.v3.Secret",
+        name=name,
+        validation_context={"trusted_ca": authorities, **extra},
     )
 
 
@@ -173,16 +183,8 @@ def _listener(name: str, tls: Tls) -> SecretFile:
 
 
 def _clients(file: str, source: Source) -> SecretFile:
-    # A path is none of the release's business either: a chain that drains still reads its file when a release has
-    # pruned what it has no use for.
-    folder = {"watched_directory": {"path": posixpath.dirname(source.path)}} if isinstance(source, HostPath) else {}
-
     def content(values: Values) -> xds.Config:
-        return xds.typed(
-            "extensions.transport_sockets.tls.v3.Secret",
-            name=file.removesuffix(".json"),
-            validation_context={"trusted_ca": _pem(source, values), **folder},
-        )
+        return client_authorities(file.removesuffix(".json"), _pem(source, values))
 
     return SecretFile(file, _references([source]), content)
 
