@@ -60,13 +60,6 @@ ORIGIN = Text(
     "an origin such as 'https://app.example.com' or 'https://*.example.com', in lower case, without a path and "
     "without the port of its scheme",
 )
-# As browsers write it: lower case, no port where it is the scheme's own. A pattern needs a domain and what it ends in.
-ORIGIN = Text(
-    r"^(?:http://(?![^:]*:80$)|https://(?![^:]*:443$))(?:\*\.(?=[^.:]+\.))?"
-    r"[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)*(?::[1-9][0-9]{0,4})?$",
-    "an origin such as 'https://app.example.com' or 'https://*.example.com', in lower case, without a path and "
-    "without the port of its scheme",
-)
 REQUESTS = Integer(1, 100000000)
 
 # What is said of keys that later releases serve: never ignored, and never taken for a typing error.
