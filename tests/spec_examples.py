@@ -16,9 +16,14 @@ _EVERY_KEY: dict[str, Any] = {
                 "certificate": "vault://kv/tls/gateway#certificate",
                 "private_key": "vault://kv/tls/gateway#private_key",
                 "min_version": "1.3",
+                "client_ca": "vault://kv/tls/gateway#client_ca",
             },
         },
-        "local": {"address": "127.0.0.1", "port": 8080},
+        "local": {
+            "address": "127.0.0.1",
+            "port": 8080,
+            "cors": {"allow_origins": ["https://app.example.com", "https://*.example.org"], "max_age": "5m"},
+        },
     },
     "gateway_providers": {
         "openai": {
@@ -35,6 +40,7 @@ _EVERY_KEY: dict[str, Any] = {
         "vllm": {
             "type": "openai_compatible",
             "base_url": ["http://10.20.0.5:8000/v1", "http://10.20.0.6:8000/v1"],
+            "stream_usage": "as_is",
         },
     },
     "gateway_models": {
@@ -46,6 +52,7 @@ _EVERY_KEY: dict[str, Any] = {
             "fallbacks": [{"provider": "vllm", "model": "qwen3-32b"}],
             "timeouts": {"first_byte": "90s", "idle": "5m"},
             "price": {"input": 1.25, "output": 10},
+            "limits": {"requests_per_minute": 3000},
         },
         "text-embedding-3-small": {"targets": [{"provider": "openai", "model": "text-embedding-3-small"}]},
     },
@@ -53,7 +60,7 @@ _EVERY_KEY: dict[str, Any] = {
         "search-team": {
             "api_keys": ["vault://kv/consumers/search#current", "vault://kv/consumers/search#previous"],
             "models": ["gpt-5", "text-embedding-*"],
-            "limits": {"requests_per_minute": 600},
+            "limits": {"requests_per_minute": 600, "models": {"gpt-5": {"requests_per_minute": 60}}},
         },
         "batch": {"api_keys": ["file:///run/keys/batch.json#key"], "models": ["*"]},
     },

@@ -18,7 +18,18 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._verify.client i
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import GatewayAction
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._compile import parse_and_check
 
-_OWN = ("from", "consumer", "url", "chat_model", "embedding_model", "ca_file", "validate_certs", "timeout")
+_OWN = (
+    "from",
+    "consumer",
+    "url",
+    "chat_model",
+    "embedding_model",
+    "ca_file",
+    "validate_certs",
+    "client_cert",
+    "client_key",
+    "timeout",
+)
 
 
 class ActionModule(GatewayAction):
@@ -32,6 +43,8 @@ class ActionModule(GatewayAction):
         "embedding_model": {"type": "str"},
         "ca_file": {"type": "str"},
         "validate_certs": {"type": "bool", "default": True},
+        "client_cert": {"type": "str"},
+        "client_key": {"type": "str"},
         "timeout": {"type": "float", "default": 60.0},
     }
     VARIABLES: ClassVar[Mapping[str, str]] = {name: f"gateway_verify_{name}" for name in _OWN}
@@ -62,6 +75,11 @@ class ActionModule(GatewayAction):
     def _endpoint(self, listener: Listener, options: Mapping[str, Any]) -> Endpoint:
         url, address = options["url"], None
         if url is None:
+            if _asks_for_certificate(listener) and options["client_cert"] is None:
+                raise VerifyError(
+                    f"gateway_listeners.{listener.name} asks clients for a certificate, as the others do: "
+                    "set gateway_verify_client_cert, and gateway_verify_client_key where that is a file of its own"
+                )
             address = self._address(listener, options["from"])
             # A certificate names the host, so that is what an HTTPS listener is asked as, wherever it is reached.
             host = address if listener.tls is None else str(self.variables.get("inventory_hostname"))
@@ -73,6 +91,8 @@ class ActionModule(GatewayAction):
             ca_file=options["ca_file"],
             validate_certs=options["validate_certs"],
             timeout=options["timeout"],
+            client_cert=options["client_cert"],
+            client_key=options["client_key"],
         )
 
     def _address(self, listener: Listener, side: str) -> str:
@@ -92,9 +112,13 @@ class ActionModule(GatewayAction):
 
 
 def _listener(spec: Spec) -> Listener:
-    """The first that clients on other hosts use; the first of all where each is for the host itself."""
-    open_ones = (one for one in spec.listeners if not ipaddress.ip_address(one.address).is_loopback)
-    return next(open_ones, spec.listeners[0])
+    """The first that clients on other hosts use, without certificates if there is one; else the first of all."""
+    rank = [(_asks_for_certificate(one), ipaddress.ip_address(one.address).is_loopback) for one in spec.listeners]
+    return spec.listeners[rank.index(min(rank))]
+
+
+def _asks_for_certificate(listener: Listener) -> bool:
+    return listener.tls is not None and listener.tls.client_ca is not None
 
 
 def _askers(spec: Spec, options: Mapping[str, Any]) -> Sequence[tuple[Consumer, Expectation]]:

@@ -25,6 +25,15 @@ options:
         gateway host, or PEM text. Required.'
       - C(tls.min_version), one of V(1.0), V(1.1), V(1.2), V(1.3) - The lowest version of TLS that is accepted.
         The policy C(tls_version) denies those below 1.2. Default V(1.2).
+      - 'C(tls.client_ca), source - The CAs of clients: a reference, an absolute path on the gateway host, or
+        PEM text. With it the handshake refuses clients that have no certificate of one of them; they need a key
+        as well.'
+      - C(cors), dictionary - Let web pages of other origins use the listener (CORS). Without it no browser shows
+        them an answer. They need a key as everybody does, and whoever sees the page sees its key.
+      - 'C(cors.allow_origins), list (string) - The origins of the pages: C(https://app.example.com), or C(https://*.example.com)
+        for every name below C(example.com), which itself is not one of them. There is no wildcard for all. Required.'
+      - C(cors.max_age), quantity such as V(120s) - How long a browser remembers what it was told; whole seconds.
+        Default V(600s).
     type: dict
   providers:
     description:
@@ -38,6 +47,12 @@ options:
       - C(api_key), source - A reference to the key that is sent to the provider.
       - C(api_version), string - The version of the API. Required for the type V(azure_openai), not allowed for
         others.
+      - C(stream_usage), one of V(ask), V(as_is) - With V(ask) the gateway asks for the usage of every stream
+        (C(stream_options.include_usage)), and hides it from clients that did not ask themselves. With V(as_is)
+        requests stay as clients send them, for a provider that refuses C(stream_options); the usage of a stream
+        is then known only if the client asked. It is asked for where all targets and fallbacks of a model can
+        be asked. The default is V(ask), but V(as_is) for C(azure_openai) with an C(api_version) before 2024-09-01,
+        which does not know it.
     type: dict
   models:
     description:
@@ -61,6 +76,9 @@ options:
       - C(price), dictionary - What the model costs. Kept as information; nothing is charged.
       - C(price.input), number - The price of tokens sent, in USD per million tokens. Required.
       - C(price.output), number - The price of tokens received, in USD per million tokens. Required.
+      - C(limits), dictionary - How often the model may be asked for, by all consumers together.
+      - C(limits.requests_per_minute), integer, 1 to 100000000 - The highest number of requests in a minute, of
+        all consumers together.
     type: dict
   consumers:
     description:
@@ -73,6 +91,11 @@ options:
       - C(limits), dictionary - How much the consumer may use.
       - C(limits.requests_per_minute), integer, 1 to 100000000 - The highest number of requests in a minute, over
         all models.
+      - C(limits.models), dictionary of names - Limits for models that the consumer may use, by their names; beside
+        the one over all models. A name with asterisks sets the limit of each model that it matches, for itself;
+        the limit of a model's own name goes before, and of several that match the lowest holds.
+      - C(limits.models.*.requests_per_minute), integer, 1 to 100000000 - The highest number of requests in a
+        minute for the model. Required.
     type: dict
   size:
     description:
@@ -120,7 +143,8 @@ options:
         not a loopback address.
       - C(tls_version), by default V(deny) - A listener accepts a version of TLS below 1.2.
       - C(plain_secret), by default V(deny) - A secret stands in the spec itself instead of a reference to it.
-      - C(consumer_without_limit), by default V(warn) - A consumer has no limit.
+      - C(consumer_without_limit), by default V(warn) - A consumer has no limit, or only for some of the models
+        that it may use.
     type: dict
   shared:
     description:

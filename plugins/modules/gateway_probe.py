@@ -33,6 +33,14 @@ options:
       - Whether the gateway's certificate is checked.
     type: bool
     default: true
+  client_cert:
+    description:
+      - The certificate to show to a listener that asks for one, a PEM file.
+    type: path
+  client_key:
+    description:
+      - The private key of O(client_cert), if it is not in the same file.
+    type: path
   timeout:
     description:
       - How long each exchange may take, in seconds.
@@ -115,6 +123,7 @@ url:
   sample: https://gateway.example:443
 """
 
+from dataclasses import fields
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -128,6 +137,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "address": {"type": "str"},
     "ca_file": {"type": "path"},
     "validate_certs": {"type": "bool", "default": True},
+    "client_cert": {"type": "path"},
+    "client_key": {"type": "path"},
     "timeout": {"type": "float", "default": 60},
     "key": {"type": "str", "required": True, "no_log": True},
     "models": {"type": "list", "elements": "str", "required": True},
@@ -141,7 +152,7 @@ def main() -> None:
     """The module's entry point."""
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     options = module.params
-    endpoint = Endpoint(**{name: options[name] for name in ("url", "address", "ca_file", "validate_certs", "timeout")})
+    endpoint = Endpoint(**{field.name: options[field.name] for field in fields(Endpoint)})
     expected = Expectation(
         models=tuple(options["models"]),
         chat_model=options["chat_model"],

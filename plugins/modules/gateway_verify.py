@@ -62,6 +62,15 @@ options:
       - Whether the gateway's certificate is checked.
     type: bool
     default: true
+  client_cert:
+    description:
+      - The certificate to show to a listener with a C(client_ca), a PEM file where it is asked from.
+      - The gateway is asked at a listener without C(client_ca) if there is one.
+    type: path
+  client_key:
+    description:
+      - The private key of O(client_cert), if it is not in the same file.
+    type: path
   timeout:
     description:
       - How long each exchange may take, in seconds.

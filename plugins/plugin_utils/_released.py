@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._bundle import Bundle
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secret_names import file_of_clients
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import (
     compile_secrets,
     listener_file,
@@ -117,6 +118,8 @@ def _sources(spec: Spec) -> Iterator[tuple[str, list[Source]]]:
     for listener in spec.listeners:
         if listener.tls is not None:
             yield listener_file(listener.name), [listener.tls.certificate, listener.tls.private_key]
+        if listener.tls is not None and listener.tls.client_ca is not None:
+            yield file_of_clients(listener.name), [listener.tls.client_ca]
 
 
 def _obstacle(sources: Sequence[Source], known: Collection[Reference]) -> str:

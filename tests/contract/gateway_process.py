@@ -128,7 +128,7 @@ class Gateway:
         for path in (self.host.config_dir, self.host.runtime_dir, self.host.log_dir, self.host.releases):
             Path(path).mkdir(parents=True, exist_ok=True)
         self.deliver(bundle)
-        self._activate(bundle.digest, xds_of(bundle), bundle)
+        self.activate(bundle.digest, xds_of(bundle), bundle)
         command = envoy_command(spec, self.host, instance=INSTANCE, node=INSTANCE)
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -145,7 +145,7 @@ class Gateway:
         names = [f"{bundle.digest}.{number}" for number in range(1, len(steps))] + [bundle.digest] * bool(steps)
         for name, files in zip(names, steps, strict=True):
             before = admin.counters(admin.statistics(self.socket))
-            self._activate(name, files, bundle)
+            self.activate(name, files, bundle)
             why = admin.wait_accepted(self.socket, admin.expectation(files), before, READY_SECONDS)
             assert not why, (name, why, self.complaints())
         self.deliver(bundle)
@@ -168,6 +168,12 @@ class Gateway:
         """Deliver the secrets again, with other values for some environment variables."""
         assert self._active
         self.deliver(self._active, values={f"env://{name}": value for name, value in values.items()})
+
+    @property
+    def active(self) -> Bundle:
+        """What is in force."""
+        assert self._active
+        return self._active
 
     def statistic(self, name: str) -> int | str | None:
         return admin.parse_statistics(admin.ask(self.socket, f"/stats?filter=^{name}$")).get(name)
@@ -207,7 +213,8 @@ class Gateway:
         spec = parse_spec(raw)
         return spec, build_bundle(spec, self.host)
 
-    def _activate(self, name: str, files: Mapping[str, bytes], bundle: Bundle) -> None:
+    def activate(self, name: str, files: Mapping[str, bytes], bundle: Bundle) -> None:
+        """Put files in force as they are, without waiting."""
         release = Path(self.host.releases, name)
         others = {file.path: file.content for file in bundle.files if "/bootstrap-" in file.path}
         for path, content in {**others, **files}.items():

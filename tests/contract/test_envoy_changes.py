@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from contract.certificates import Authority
-from contract.gateway_process import Gateway, Provider, free_port, gateway
+from contract.gateway_process import Gateway, Provider, free_port, gateway, xds_of
 from contract.test_envoy_requests import Answer, call, chat, replace, until
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._release import admin
@@ -205,7 +205,7 @@ class TestSteps:
         assert world.ask("third").status == 404
         with load(world.ask, lambda: world.ask("second", "sk-some")) as statuses:
             names = world.switch(spec)
-        assert len(names) == 2
+        assert len(names) == 1
         assert set(statuses) == {200}
         assert world.ask("third").status == 200
         assert world.ask("third", "sk-some").status == 403
@@ -216,9 +216,20 @@ class TestSteps:
             model["targets"] = [{"provider": "beta", "model": "moved"}]
         with load(world.ask, lambda: world.ask("second", "sk-some")) as statuses:
             names = world.switch(spec)
-        assert len(names) == 3
+        assert len(names) == 1
         assert set(statuses) == {200}
         assert world.ask().json["model"] == "moved"
+
+    def test_a_fallback_comes_and_goes(self, world: World) -> None:
+        """A model's way changes from one hop to two and back, and it never has a wrong name or key on it."""
+        for wanted in ([{"provider": "alpha", "model": "other"}], []):
+            spec = world.changed()
+            for model in spec["gateway_models"].values():
+                model["fallbacks"] = wanted
+            with load(world.ask, lambda: world.ask("second", "sk-some")) as statuses:
+                assert len(world.switch(spec)) == 2
+            assert set(statuses) == {200}
+            assert world.ask().json["model"] == "moved"
 
     def test_a_provider_that_moves(self, world: World) -> None:
         spec = world.changed()
@@ -284,6 +295,35 @@ class TestSteps:
         finally:
             admin.ask(world.gateway.socket, "/healthcheck/ok", "POST")
         assert call(world.port, "/healthz", key=None, method="GET").status == 200
+
+
+class TestMaps:
+    def test_who_is_not_in_a_map_is_refused(self, world: World) -> None:
+        """A target that the egress listener does not know gets no request, let alone one without a credential."""
+        spec = world.changed()
+        for model in spec["gateway_models"].values():
+            model["fallbacks"] = [{"provider": "alpha", "model": "other"}]
+        world.switch(spec)
+        assert world.ask().status == 200
+        bundle = world.gateway.active
+        files = xds_of(bundle)
+        configuration = json.loads(files["envoy/rds-egress.json"])
+        routes = configuration["resources"][0]["virtual_hosts"][0]["matcher"]["matcher_tree"]["exact_match_map"]["map"]
+        for name in [name for name in routes if name != "none"]:
+            del routes[name]
+        world.alpha.reset()
+        world.beta.reset()
+        world.gateway.activate("gaps", {**files, "envoy/rds-egress.json": json.dumps(configuration).encode()}, bundle)
+        try:
+            answer = until(world.ask, 503)
+            assert (answer.status, answer.error["code"]) == (503, "unavailable")
+            world.alpha.reset()
+            world.beta.reset()
+            assert [world.ask().status for _turn in range(5)] == [503] * 5
+            assert not world.alpha.seen() + world.beta.seen()
+        finally:
+            world.gateway.activate("whole", files, bundle)
+        assert until(world.ask, 200).status == 200
 
 
 def test_it_ends_well(world: World) -> None:

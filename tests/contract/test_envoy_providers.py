@@ -216,7 +216,7 @@ class TestFallbacks:
         assert "sk-alpha" not in json.dumps(second)
         assert json.loads(second["body"])["model"] == "beta-name"
         line = world.gateway.logged(answer.headers)
-        assert (line["provider"], line["upstream_model"], line["attempts"]) == ("beta", "beta-name", 2)
+        assert (line["gen_ai.provider.name"], line["upstream_model"], line["attempts"]) == ("beta", "beta-name", 2)
 
     @pytest.mark.parametrize("model", ["on-refused", "on-no-address"])
     def test_when_there_is_nobody(self, world: World, model: str) -> None:
@@ -274,7 +274,7 @@ class TestAlone:
     def test_a_refused_key_is_not_the_clients_fault(self, world: World) -> None:
         answer = world.ask("alone-401")
         assert (answer.status, answer.error["code"]) == (502, "refused_key")
-        assert world.gateway.logged(answer.headers)["provider"] == "alpha"
+        assert world.gateway.logged(answer.headers)["gen_ai.provider.name"] == "alpha"
         assert world.ask("alone-401", stream=True).status == 502
 
     def test_too_slow(self, world: World) -> None:

@@ -157,13 +157,17 @@ class TestOptions:
         assert options["gateway_vault_secret_id"]["no_log"] is True
 
 
+# Those within an entry.
+DICTIONARIES_OF_NAMES = {"limits.models"}
+
+
 def keys_of(record: Any, prefix: str = "") -> Iterator[str]:
     for field in fields_of(record):
         inner = field.kind.item if isinstance(field.kind, ListOf) else field.kind
         path = prefix + field.key
-        if isinstance(inner, Record):
+        if isinstance(inner, (Record, Named)):
             path += "[]" if isinstance(field.kind, ListOf) else ""
-            yield from keys_of(inner.type, f"{path}.")
+            yield from keys_of(inner.type, f"{path}.*." if isinstance(inner, Named) else f"{path}.")
         yield path
 
 
@@ -251,6 +255,10 @@ GOOD: list[tuple[tuple[Any, ...], Any]] = [
     ((*GPT, "timeouts", "idle"), "1500ms"),
     ((*GPT, "price"), {"input": 0, "output": "10.5"}),
     ((*SEARCH, "limits"), None),
+    ((*SEARCH, "limits", "models"), {}),
+    ((*SEARCH, "limits", "models", "gpt-*"), {"requests_per_minute": "7"}),
+    ((*SEARCH, "limits", "models", "gpt-5"), None),
+    ((*GPT, "limits"), {}),
     (("gateway_consumers",), REMOVED),
     (("gateway_consumers",), {}),
     (("gateway_size",), "large"),
@@ -271,7 +279,29 @@ BAD: list[tuple[tuple[Any, ...], Any]] = [
     ((*PUBLIC, "port"), REMOVED),
     ((*PUBLIC, "port"), None),
     ((*PUBLIC, "address"), "localhost"),
-    ((*PUBLIC, "tls", "client_ca"), "/etc/ssl/clients.pem"),
+    ((*PUBLIC, "tls", "client_ca"), "clients.pem"),
+    *(
+        ((*PUBLIC, "cors"), {"allow_origins": [origin]})
+        for origin in (
+            "*",
+            "null",
+            "https://*",
+            "https://*.com",
+            "https://*.*.example.com",
+            "https://a.*.example.com",
+            "https://app.example.com/",
+            "https://App.example.com",
+            "https://app.example.com:443",
+            "http://app.example.com:80",
+            "https://user@app.example.com",
+            "app.example.com",
+            "ftp://app.example.com",
+        )
+    ),
+    ((*PUBLIC, "cors"), {"allow_origins": []}),
+    ((*PUBLIC, "cors"), {}),
+    ((*PUBLIC, "cors"), {"allow_origins": ["https://a.example"], "allow_credentials": True}),
+    ((*PUBLIC, "cors"), {"allow_origins": ["https://a.example"], "max_age": 600}),
     ((*PUBLIC, "tls", "min_version"), 1.2),
     ((*PUBLIC, "tls", "min_version"), "1.4"),
     ((*PUBLIC, "tls", "certificate"), "relative.pem"),
@@ -316,6 +346,12 @@ BAD: list[tuple[tuple[Any, ...], Any]] = [
     ((*SEARCH, "limits", "requests_per_minute"), 0),
     ((*SEARCH, "limits", "tokens_per_minute"), 1000),
     ((*SEARCH, "limits", "tokens_per_day"), 1000),
+    ((*SEARCH, "limits", "models"), ["gpt-5"]),
+    ((*SEARCH, "limits", "models", "gpt-5"), {}),
+    ((*SEARCH, "limits", "models", "gpt-5"), {"tokens_per_minute": 1}),
+    ((*SEARCH, "limits", "models", "two words"), {"requests_per_minute": 1}),
+    ((*GPT, "limits", "requests_per_minute"), 0),
+    ((*GPT, "limits", "tokens_per_minute"), 1000),
     (("gateway_size",), "tiny"),
     (("gateway_size",), 4),
     (("gateway_size", "concurrency"), REMOVED),
@@ -409,6 +445,11 @@ class TestExamples:
 def paths_in(value: Any, prefix: str = "") -> Iterator[str]:
     """Yield the paths of keys within an entry of an example, as `keys_of` writes them."""
     for key, item in value.items():
+        if f"{prefix}{key}" in DICTIONARIES_OF_NAMES:
+            yield f"{prefix}{key}"
+            for entry in item.values():
+                yield from paths_in(entry, f"{prefix}{key}.*.")
+            continue
         entries = [entry for entry in item if isinstance(entry, dict)] if isinstance(item, list) else []
         path = f"{prefix}{key}[]" if entries else f"{prefix}{key}"
         yield path

@@ -18,6 +18,9 @@ One request is steered by fields of its body (or by headers: x-delay for x_delay
     x_delay             seconds before each piece after the first (a plain JSON answer waits for their sum)
     x_first_byte_delay  seconds before the status line
     x_status            answer with this status and an OpenAI-shaped error
+    x_content_type      the content type of the answer
+    x_raw               the answer itself, whatever it is; x_delay is then between its pieces
+    x_split             bytes of a piece of the answer: each is sent by itself, x_delay after the one before
 or by the name of the model:
     fail-<status>       answer with that status (fail-429, fail-500, ...)
     fail-reset          reset the connection instead of answering
@@ -105,6 +108,10 @@ class Request:
     def _deployment(self) -> str | None:
         _separator, found, after = self.path.partition("/openai/deployments/")
         return unquote(after.split("/", 1)[0]) if found else None
+
+    def text(self, name: str) -> str | None:
+        """The text that the field of this name holds, if any."""
+        return self._text(name)
 
     def knob(self, name: str) -> float | None:
         """The number that the field or header of this name holds, if any."""
@@ -233,19 +240,32 @@ class Upstream:
     async def _complete(self, shape: Shape, request: Request, writer: asyncio.StreamWriter) -> None:
         delay = request.knob("x_delay")
         pause = (self.behaviour["delay"] or 0.0) if delay is None else delay
-        if not (request.body.get("stream") and shape.streams):
+        split = int(request.knob("x_split") or 0)
+        stream = bool(request.body.get("stream")) and shape.streams
+        kind = request.text("x_content_type") or ("text/event-stream" if stream else "application/json")
+        headers = {"content-type": kind, **self._headers()}
+        raw = request.text("x_raw")
+        if raw is None and not stream and not split:
             await asyncio.sleep(pause * max(0, len(shape.pieces) - 1))
-            send_json(writer, 200, shape.whole(), self._headers())
+            send_json(writer, 200, shape.whole(), headers)
             return
-        send_head(writer, 200, {"content-type": "text/event-stream", "transfer-encoding": "chunked", **self._headers()})
-        await send_chunk(writer, shape.opening())
-        for index, piece in enumerate(shape.pieces):
-            if index:
-                await asyncio.sleep(pause)
-            if request.model == "fail-midstream" and index * 2 >= len(shape.pieces):
-                raise ResetWantedError
-            await send_chunk(writer, shape.event(piece))
-        await send_chunk(writer, shape.closing())
+        send_head(writer, 200, {**headers, "transfer-encoding": "chunked"})
+        if raw is not None or split:
+            text = raw.encode() if raw is not None else shape.everything(stream=stream)
+            size = split or len(text) or 1
+            for start in range(0, len(text), size):
+                if start:
+                    await asyncio.sleep(pause)
+                await send_chunk(writer, text[start : start + size])
+        else:
+            await send_chunk(writer, shape.opening())
+            for index, piece in enumerate(shape.pieces):
+                if index:
+                    await asyncio.sleep(pause)
+                if request.model == "fail-midstream" and index * 2 >= len(shape.pieces):
+                    raise ResetWantedError
+                await send_chunk(writer, shape.event(piece))
+            await send_chunk(writer, shape.closing())
         writer.write(b"0\r\n\r\n")
 
 
@@ -271,9 +291,15 @@ class Shape:
         prompt = body.get("messages", body.get("input", body.get("prompt", "")))
         return len(json.dumps(prompt, ensure_ascii=False).split())
 
-    def usage(self) -> dict[str, int]:
+    def usage(self) -> dict[str, Any]:
         prompt, completion = self.prompt_tokens(), len(self.pieces)
-        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+            "prompt_tokens_details": {"cached_tokens": prompt // 2, "audio_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": completion // 2, "audio_tokens": 0},
+        }
 
     def frame(self, **fields: Any) -> dict[str, Any]:
         return {
@@ -294,6 +320,12 @@ class Shape:
     def whole(self) -> dict[str, Any]:
         choice = {"index": 0, "finish_reason": "stop", "logprobs": None, **self.choice("".join(self.pieces))}
         return self.frame(choices=[choice], usage=self.usage())
+
+    def everything(self, *, stream: bool) -> bytes:
+        """The whole answer as it goes over the wire."""
+        if not stream:
+            return json.dumps(self.whole()).encode()
+        return b"".join([self.opening(), *map(self.event, self.pieces), self.closing()])
 
     def _wants_usage(self) -> bool:
         options = self.request.body.get("stream_options")
@@ -355,15 +387,17 @@ class Responses(Shape):
     object_name = "response"
     id_prefix = "resp"
 
-    def usage(self) -> dict[str, int]:
+    def usage(self) -> dict[str, Any]:
         counted = super().usage()
         return {
             "input_tokens": counted["prompt_tokens"],
+            "input_tokens_details": counted["prompt_tokens_details"],
             "output_tokens": counted["completion_tokens"],
+            "output_tokens_details": counted["completion_tokens_details"],
             "total_tokens": counted["total_tokens"],
         }
 
-    def _response(self, *, status: str, text: str | None, usage: dict[str, int] | None) -> dict[str, Any]:
+    def _response(self, *, status: str, text: str | None, usage: dict[str, Any] | None) -> dict[str, Any]:
         output: list[dict[str, Any]] = []
         if text is not None:
             content = [{"type": "output_text", "text": text, "annotations": []}]

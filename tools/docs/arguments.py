@@ -170,8 +170,8 @@ def _keys(record: Any, prefix: str) -> Iterator[str]:
         default = f"Default V({default_of(field)})." if default_of(field) else ""
         notes = filter(None, (requirement(field), default))
         yield " ".join([f"C({path}), {type_of(field.kind)} - {field.doc}", *notes])
-        if isinstance(inner, Record):
-            yield from _keys(inner.type, f"{path}.")
+        if isinstance(inner, (Record, Named)):
+            yield from _keys(inner.type, f"{path}.*." if isinstance(inner, Named) else f"{path}.")
 
 
 def _ansible_type(kind: Kind) -> str:

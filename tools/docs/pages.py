@@ -85,8 +85,8 @@ def _keys(record: Any, prefix: str) -> Iterator[tuple[str, ...]]:
         default = default_of(field)
         what = " ".join(filter(None, (field.doc, requirement(field))))
         yield (f"`{path}`", markdown(type_of(field.kind)), f"`{default}`" if default else "", markdown(what))
-        if isinstance(inner, Record):
-            yield from _keys(inner.type, f"{path}.")
+        if isinstance(inner, (Record, Named)):
+            yield from _keys(inner.type, f"{path}.*." if isinstance(inner, Named) else f"{path}.")
 
 
 def _policies() -> Iterator[tuple[str, ...]]:
@@ -109,8 +109,15 @@ def _later() -> Iterator[str]:
     for field in variables():
         record = getattr(field.kind, "type", None)
         for inner in fields_of(record) if record else ():
-            if isinstance(inner.kind, Record):
-                yield from (f"{field.key}.*.{inner.key}.{key}" for key in refused_keys(inner.kind.type))
+            yield from _refused(inner, f"{field.key}.*.")
+
+
+def _refused(field: SpecField, prefix: str) -> Iterator[str]:
+    if isinstance(field.kind, (Record, Named)):
+        path = prefix + field.key + (".*." if isinstance(field.kind, Named) else ".")
+        yield from (path + key for key in refused_keys(field.kind.type))
+        for inner in fields_of(field.kind.type):
+            yield from _refused(inner, path)
 
 
 def _options(options: Mapping[str, Mapping[str, Any]], defaults: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:

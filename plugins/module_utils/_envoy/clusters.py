@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Clusters: one for each provider, with its credential, and one for each model, with its targets and fallbacks."""
+"""Clusters: one for each provider, with its credential, and one for each model that has several deployments."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ import re
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.deployments import Deployments, ranks
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.deployments import (
+    Deployments,
+    only_target,
+    ranks,
+)
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import provider_file
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Model, Provider, Spec, Target
@@ -38,8 +42,8 @@ def compile_provider_clusters(spec: Spec, host: Host) -> dict[str, xds.Config]:
 
 
 def compile_model_clusters(spec: Spec, deployments: Deployments) -> dict[str, xds.Config]:
-    """Return the cluster of each model, by the model's name."""
-    return {model.name: _model_cluster(model, deployments) for model in spec.models}
+    """Return the cluster of each model that has several deployments, by the model's name."""
+    return {model.name: _model_cluster(model, deployments) for model in spec.models if only_target(model) is None}
 
 
 def _named(kind: str, name: str, content: xds.Config) -> xds.Config:
@@ -61,6 +65,18 @@ def _http_options(http_filters: list[xds.Config], idle: str | None = None, **ext
 
 # ---- providers
 
+# Last of all, what the log and the error replies still need when the routes take the rest away.
+_LEAVE_NOTHING = xds.extension(
+    "leave_nothing",
+    "extensions.filters.http.header_mutation.v3.HeaderMutation",
+    mutations={
+        "request_mutations": [
+            {"remove_on_match": {"key_matcher": {"prefix": xds.HEADER_PREFIX}}},
+            {"remove": xds.REQUEST_ID},
+        ]
+    },
+)
+
 
 def _provider_cluster(provider: Provider, host: Host) -> xds.Config:
     urls = provider.base_urls
@@ -71,14 +87,17 @@ def _provider_cluster(provider: Provider, host: Host) -> xds.Config:
         "lb_policy": "LEAST_REQUEST",
         # A provider can be silent for minutes while it thinks: keep NAT from forgetting the connection.
         "upstream_connection_options": {"tcp_keepalive": {"keepalive_time": 60, "keepalive_interval": 30}},
-        "typed_extension_protocol_options": _http_options(_credential(provider, host), _IDLE[urls[0].scheme]),
+        "typed_extension_protocol_options": _http_options(
+            [*_credential(provider, host), _LEAVE_NOTHING], _IDLE[urls[0].scheme]
+        ),
         **_discovery(urls),
     }
     if urls[0].scheme == "https":
         content.update(_verified_tls(urls, host))
     if len(urls) > 1:
         content["outlier_detection"] = _outliers(max_ejection_percent=50)
-    endpoints = [_endpoint(url, with_tls_match=len(urls) > 1 and url.scheme == "https") for url in urls]
+    several_names = len(urls) > 1 and urls[0].scheme == "https"
+    endpoints = [_endpoint(url, provider.name, with_tls_match=several_names) for url in urls]
     cluster = _named(
         "provider", provider.name, {**content, "load_assignment": {"endpoints": [{"lb_endpoints": endpoints}]}}
     )
@@ -133,17 +152,18 @@ def _discovery(urls: tuple[BaseUrl, ...]) -> xds.Config:
     return {"cluster_type": dns}
 
 
-def _endpoint(url: BaseUrl, *, with_tls_match: bool) -> xds.Config:
-    endpoint: xds.Config = {
+def _endpoint(url: BaseUrl, provider: str, *, with_tls_match: bool) -> xds.Config:
+    metadata: xds.Config = {xds.METADATA: {"provider": provider}}
+    if with_tls_match:
+        metadata["envoy.transport_socket_match"] = {"host": url.host}
+    return {
+        "metadata": {"filter_metadata": metadata},
         "endpoint": {
             "address": {"socket_address": {"address": url.host, "port_value": url.port}},
             # What becomes the Host header.
             "hostname": url.authority,
-        }
+        },
     }
-    if with_tls_match:
-        endpoint["metadata"] = {"filter_metadata": {"envoy.transport_socket_match": {"host": url.host}}}
-    return endpoint
 
 
 def _verified_tls(urls: tuple[BaseUrl, ...], host: Host) -> xds.Config:
@@ -216,21 +236,18 @@ _FAILURE = {
 
 
 def _model_cluster(model: Model, deployments: Deployments) -> xds.Config:
-    several = sum(map(len, ranks(model))) > 1
-    extra: xds.Config = {}
     content: xds.Config = {
         "type": "STATIC",
         "lb_policy": "ROUND_ROBIN",
         "connect_timeout": "1s",
         "circuit_breakers": _BREAKERS,
-    }
-    if several:
-        # Where there is nobody else to ask, leaving a provider alone would only hide its own answer.
-        content["outlier_detection"] = _outliers(max_ejection_percent=100)
+        "outlier_detection": _outliers(max_ejection_percent=100),
         # With everybody failing, ask them all rather than nobody.
-        content["common_lb_config"] = {"healthy_panic_threshold": {"value": 1}}
-        extra["outlier_detection"] = {"error_matcher": _FAILURE}
-    content["typed_extension_protocol_options"] = _http_options([_PICK_DEPLOYMENT], **extra)
+        "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
+        "typed_extension_protocol_options": _http_options(
+            [_PICK_DEPLOYMENT], outlier_detection={"error_matcher": _FAILURE}
+        ),
+    }
     endpoints = [
         {"priority": rank, "lb_endpoints": [_target(model, target, rank, deployments) for target in targets]}
         for rank, targets in enumerate(ranks(model))

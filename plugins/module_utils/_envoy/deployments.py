@@ -2,10 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Deployments: a model at a provider, as a route of the egress listener.
+"""Deployments: a model at a provider, and the way of a request to it.
 
-Every attempt of a request enters the egress listener as a request of its own, so each attempt gets the path, the
-name of the model and, by the provider's cluster, the credential of its own provider and nothing of another's.
+A model with one deployment is a route from the gateway listener straight to its provider. One with several has a
+cluster of its own, from which every attempt enters the egress listener as a request of its own: so each attempt gets
+the path, the name of the model and, by the provider's cluster, the credential of its own provider and nothing of
+another's.
 """
 
 from __future__ import annotations
@@ -21,15 +23,20 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model impo
 CLIENT_PREFIX = "/v1/"
 
 # Endpoints of one provider are interchangeable: what did not reach one may be sent to the next.
-_ANOTHER_ENDPOINT = {
+_ANOTHER_ENDPOINT: xds.Config = {
     "retry_on": "connect-failure,refused-stream",
     "num_retries": 2,
     "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.1s"},
     "retry_host_predicate": [
         xds.extension("previous_hosts", "extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate")
     ],
-    "host_selection_retry_max_attempts": 3,
+    # Each draws one of the endpoints anew.
+    "host_selection_retry_max_attempts": 10,
 }
+
+
+# Enables the filter for a route by being there.
+_ENABLED = xds.typed("extensions.filters.http.lua.v3.LuaPerRoute", filter_context={})
 
 
 @dataclass(frozen=True)
@@ -48,23 +55,56 @@ def ranks(model: Model) -> tuple[tuple[Target, ...], ...]:
     return (first, *((fallback,) for fallback in model.fallbacks))
 
 
+def only_target(model: Model) -> Target | None:
+    """Return the one target of a model that has no other."""
+    first, *others = ranks(model)
+    return first[0] if len(first) == 1 and not others else None
+
+
+def arriving_name(model: Model) -> str:
+    """Return the name of ``model`` in a body that leaves the gateway listener: the one of whoever is asked first.
+
+    The egress listener writes another one for a fallback that has another, which is seldom needed and dear.
+    """
+    names = {target.model for target in ranks(model)[0]}
+    return names.pop() if len(names) == 1 else model.name
+
+
+def silence_of(model: Model) -> float:
+    """Return the seconds of silence after which an attempt is ended, before the answer begins or within it."""
+    # It counts from the start, so it must not end the wait for the first byte.
+    return max(model.timeouts.idle, model.timeouts.first_byte)
+
+
+def to_provider(provider: Provider, cluster: str, model: str) -> xds.Config:
+    """Return the part of a route that makes of a client's request one of ``provider`` for its ``model``."""
+    action: xds.Config = {"cluster": cluster, "auto_host_rewrite": True, **_path(provider, model)}
+    if len(provider.base_urls) > 1:
+        action["retry_policy"] = _ANOTHER_ENDPOINT
+    return action
+
+
+def rename(filter_name: str, model: str) -> xds.Config:
+    """Return the metadata of a route by which the filter of that name writes ``model`` into the body."""
+    # As it stands within a JSON string.
+    return {filter_name: {"model": json.dumps(model)[1:-1]}}
+
+
 class Deployments:
-    """All deployments of a spec; equal ones of several models are one."""
+    """The deployments of the models that have several; equal ones of several models are one."""
 
     def __init__(self, spec: Spec, provider_clusters: dict[str, str]) -> None:
         self._providers = {provider.name: provider for provider in spec.providers}
         self._clusters = provider_clusters
         self._known: dict[tuple[str, str, bool, float], Deployment] = {}
         for model in spec.models:
-            for rank in ranks(model):
-                for target in rank:
+            if only_target(model) is None:
+                for target in (target for rank in ranks(model) for target in rank):
                     self.of(model, target)
 
     def of(self, model: Model, target: Target) -> Deployment:
         """Return the deployment of one target of ``model``."""
-        # A silence counts from the start, so it must not end the wait for the first byte.
-        silence = max(model.timeouts.idle, model.timeouts.first_byte)
-        key = (target.provider, target.model, target.model != model.name, silence)
+        key = (target.provider, target.model, target.model != arriving_name(model), silence_of(model))
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = self._make(*key)
@@ -74,23 +114,17 @@ class Deployments:
         """Return the routes by name."""
         return {deployment.name: deployment.route for deployment in self._known.values()}
 
-    def _make(self, provider_name: str, model: str, rename: bool, silence: float) -> Deployment:
-        provider = self._providers[provider_name]
-        action: xds.Config = {
-            "cluster": self._clusters[provider_name],
+    def _make(self, provider_name: str, model: str, renamed: bool, silence: float) -> Deployment:
+        action = {
+            **to_provider(self._providers[provider_name], self._clusters[provider_name], model),
             # The gateway listener ends an attempt that does not begin to answer; here end those that fall silent.
             "timeout": "0s",
             "idle_timeout": xds.seconds(silence),
-            "auto_host_rewrite": True,
-            **_path(provider, model),
         }
-        if len(provider.base_urls) > 1:
-            action["retry_policy"] = _ANOTHER_ENDPOINT
         content: xds.Config = {"match": {"prefix": CLIENT_PREFIX}, "route": action}
-        if rename:
-            # As it stands within a JSON string.
-            name = json.dumps(model)[1:-1]
-            content["metadata"] = {"filter_metadata": {xds.RENAME_MODEL: {"model": name}}}
+        if renamed:
+            content["metadata"] = {"filter_metadata": rename(xds.RENAME_MODEL, model)}
+            content["typed_per_filter_config"] = {xds.RENAME_MODEL: _ENABLED}
         route_name = xds.content_name("deployment", f"{provider_name}/{model}", content)
         route = xds.typed("config.route.v3.Route", name=route_name, **content)
         return Deployment(route_name, provider_name, model, route)

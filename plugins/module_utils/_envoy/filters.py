@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import lua, xds
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.access import Access
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.replies import compile_refused_key
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.logs import compile_attempt_log
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import CONSUMERS_FILE
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
 
@@ -37,34 +39,33 @@ def compile_gateway_filters(host: Host) -> list[xds.Config]:
             "extensions.filters.http.api_key_auth.v3.ApiKeyAuth",
             xds.secret_source(host, CONSUMERS_FILE),
         ),
+        _remember(),
         _discovered(xds.READ_MODEL, _LUA, xds.release_source(host, REQUEST_FILE)),
         # Without rules of its own: the routes have them.
         xds.extension(xds.ACCESS_LIST, "extensions.filters.http.rbac.v3.RBAC"),
         _discovered(
             xds.REQUEST_LIMITS,
-            "extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+            "extensions.filters.http.filter_chain.v3.FilterChainConfig",
             xds.release_source(host, LIMITS_FILE),
         ),
-        _router(),
+        _refused_key(),
+        _router(upstream_log=compile_attempt_log()),
     ]
 
 
 def compile_egress_filters() -> list[xds.Config]:
     """Return the filter chain of the egress listener."""
-    rename = {"inline_string": lua.rename_model_script()}
-    return [
-        xds.extension(
-            "refused_key",
-            "extensions.filters.http.custom_response.v3.CustomResponse",
-            custom_response_matcher=compile_refused_key(),
-        ),
-        xds.extension(xds.RENAME_MODEL, _LUA, default_source_code=rename),
-        _router(),
-    ]
+    script = {"inline_string": lua.rename_model_script()}
+    rename = xds.extension(xds.RENAME_MODEL, _LUA, default_source_code=script)
+    # The routes that need it enable it.
+    return [_refused_key(), {**rename, "disabled": True}, _router()]
 
 
 def compile_request_filter(access: Access) -> xds.Config:
-    """Return the filter that reads the model and knows the access groups, as an ECDS resource."""
+    """Return the filter that reads the model and knows the access groups, as an ECDS resource.
+
+    It also writes the provider's name of the model into the body, where the route goes there and says so.
+    """
     script = {"inline_string": lua.read_model_script(access.members)}
     return discovered_resource(xds.extension(xds.READ_MODEL, _LUA, default_source_code=script))
 
@@ -78,7 +79,29 @@ def _discovered(name: str, type_name: str, source: xds.Config) -> xds.Config:
     return {"name": name, "config_discovery": {"config_source": source, "type_urls": [xds.type_url(type_name)]}}
 
 
-def _router() -> xds.Config:
+def _refused_key() -> xds.Config:
+    """Return the filter that words a provider's 401 anew. The routes configure it: a 401 of the gateway has none."""
+    return xds.extension(xds.REFUSED_KEY, "extensions.filters.http.custom_response.v3.CustomResponse")
+
+
+def _remember() -> xds.Config:
+    """Return the filter that notes who asks: the headers that say so are gone when the request is logged."""
+    noted = ((xds.CONSUMER_STATE, xds.CONSUMER), (xds.REQUEST_ID_STATE, xds.REQUEST_ID))
     return xds.extension(
-        "envoy.filters.http.router", "extensions.filters.http.router.v3.Router", suppress_envoy_headers=True
+        "remember",
+        "extensions.filters.http.set_filter_state.v3.Config",
+        on_request_headers=[
+            {
+                "object_key": key,
+                "factory_key": "envoy.string",
+                "format_string": {"text_format_source": {"inline_string": f"%REQ({header})%"}},
+            }
+            for key, header in noted
+        ],
+    )
+
+
+def _router(**extra: Any) -> xds.Config:
+    return xds.extension(
+        "envoy.filters.http.router", "extensions.filters.http.router.v3.Router", suppress_envoy_headers=True, **extra
     )

@@ -133,6 +133,13 @@ class _Fold:
                 context["tls_certificate_sds_secret_configs"] = [config]
         if certificates:
             context["tls_certificates"] = certificates
+        clients = context.get("validation_context_sds_secret_config", {}).get("name")
+        if clients is not None and (self._dummy_secrets or clients in self._certificates):
+            del context["validation_context_sds_secret_config"]
+            dummy = {"trusted_ca": {"inline_string": _pem("certificate_chain", _CERTIFICATE)}}
+            context["validation_context"] = (
+                dummy if self._dummy_secrets else self._certificates[clients]["validation_context"]
+            )
 
     def _cluster(self, cluster: Config) -> Config:
         for options in cluster.get("typed_extension_protocol_options", {}).values():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 from typing import Any
 
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import cors, xds
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.filters import (
     compile_egress_filters,
     compile_gateway_filters,
@@ -27,13 +27,16 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.routes im
     GATEWAY,
     GATEWAY_FILE,
 )
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secret_names import file_of_clients
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import (
+    client_authorities,
     listener_file,
     paths_on_host,
     tls_certificate,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Listener, Spec, Tls
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import HostPath, Source
 
 # Kept connections without a request are closed after this: shorter than the time a replaced process is given to drain.
 CONNECTION_IDLE_SECONDS = 75
@@ -42,23 +45,26 @@ _TLS_VERSIONS = {"1.0": "TLSv1_0", "1.1": "TLSv1_1", "1.2": "TLSv1_2", "1.3": "T
 
 
 def compile_listeners(spec: Spec, host: Host) -> list[xds.Config]:
-    """Return the listeners of a gateway; those of clients differ in address and certificate only."""
+    """Return the listeners of a gateway; those of clients differ in address, certificate and CORS only."""
     manager = _gateway_manager(host)
     return [_listener(listener, host, manager) for listener in spec.listeners] + [_egress(host)]
 
 
 def compile_host_certificates(spec: Spec) -> dict[str, xds.Config]:
-    """Return the SDS resources of certificates that are files on the host, by the name of their file."""
+    """Return the SDS resources of certificates and CAs that are files on the host, by the name of their file."""
     found = {}
     for listener in spec.listeners:
         paths = None if listener.tls is None else paths_on_host(listener.tls)
         if paths is not None:
             found[f"sds-{listener_file(listener.name)}"] = _host_certificate(listener.name, *paths)
+        authorities = None if listener.tls is None else listener.tls.client_ca
+        if isinstance(authorities, HostPath):
+            found[f"sds-{file_of_clients(listener.name)}"] = _host_authorities(listener.name, authorities.path)
     return found
 
 
 def _listener(listener: Listener, host: Host, manager: xds.Config) -> xds.Config:
-    chain: xds.Config = {"filters": [manager]}
+    chain: xds.Config = {"filters": [cors.with_filter(listener, manager)]}
     if listener.tls is not None:
         chain["transport_socket"] = _tls(listener.name, listener.tls, host)
         chain["transport_socket_connect_timeout"] = "10s"
@@ -146,6 +152,7 @@ def _tls(name: str, tls: Tls, host: Host) -> xds.Config:
     file = listener_file(name)
     on_host = paths_on_host(tls) is not None
     source = xds.release_source(host, f"sds-{file}") if on_host else xds.secret_source(host, file)
+    clients = {} if tls.client_ca is None else _clients(file_of_clients(name), tls.client_ca, host)
     return xds.extension(
         "envoy.transport_sockets.tls",
         "extensions.transport_sockets.tls.v3.DownstreamTlsContext",
@@ -153,8 +160,16 @@ def _tls(name: str, tls: Tls, host: Host) -> xds.Config:
             "tls_params": {"tls_minimum_protocol_version": _TLS_VERSIONS[tls.min_version]},
             "alpn_protocols": ["h2", "http/1.1"],
             "tls_certificate_sds_secret_configs": [{"name": file.removesuffix(".json"), "sds_config": source}],
+            **({"validation_context_sds_secret_config": clients} if clients else {}),
         },
+        **({"require_client_certificate": True} if clients else {}),
     )
+
+
+def _clients(file: str, authorities: Source, host: Host) -> xds.Config:
+    on_host = isinstance(authorities, HostPath)
+    source = xds.release_source(host, f"sds-{file}") if on_host else xds.secret_source(host, file)
+    return {"name": file.removesuffix(".json"), "sds_config": source}
 
 
 def _host_certificate(name: str, certificate: str, private_key: str) -> xds.Config:
@@ -163,3 +178,8 @@ def _host_certificate(name: str, certificate: str, private_key: str) -> xds.Conf
     together = {"watched_directory": {"path": folder}} if folder == posixpath.dirname(private_key) else {}
     resource_name = listener_file(name).removesuffix(".json")
     return tls_certificate(resource_name, {"filename": certificate}, {"filename": private_key}, **together)
+
+
+def _host_authorities(name: str, path: str) -> xds.Config:
+    resource_name = file_of_clients(name).removesuffix(".json")
+    return client_authorities(resource_name, {"filename": path}, watched_directory={"path": posixpath.dirname(path)})

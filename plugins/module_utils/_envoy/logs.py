@@ -6,15 +6,27 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.usage import usage_fields, usage_loggers
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
 
 ACCESS_LOG = "access.log"
 
 # One counter for each consumer, model, provider and status that occur together; what is beyond is not counted.
 _MOST_COUNTERS = 100000
+
+_CONSUMER = f"%FILTER_STATE({xds.CONSUMER_STATE}:PLAIN)%"
+
+# The labels of a request. The model is the route's: what clients make up must not become a time series.
+_CONSUMER_TAG = {"name": "consumer", "value_format": _CONSUMER}
+_SERVED_BY = (
+    {"name": "model", "value_format": f"%METADATA(ROUTE:{xds.METADATA}:model)%"},
+    {"name": "provider", "value_format": f"%UPSTREAM_METADATA({xds.METADATA}:provider)%"},
+)
+_CODE = {"name": "code", "value_format": "%RESPONSE_CODE%"}
 
 # No healthy endpoint, connection failed or ended, reset, overflow, protocol error, no route, silence, no cluster.
 _PROVIDER_FAILURES = ("UH", "UF", "UC", "UR", "UO", "UPE", "NR", "SI", "NC")
@@ -38,10 +50,15 @@ def compile_access_log(host: Host) -> list[xds.Config]:
                 "envoy.access_loggers.stats",
                 "extensions.access_loggers.stats.v3.Config",
                 stats_scope={"prefix": "llm", "max_counters": _MOST_COUNTERS},
-                counters=[{"stat": {"name": "requests", "tags": _tags()}, "value_fixed": 1}],
+                counters=[
+                    {"stat": {"name": "requests", "tags": [_CONSUMER_TAG, *_SERVED_BY, _CODE]}, "value_fixed": 1}
+                ],
             ),
             "filter": {"not_health_check_filter": {}},
         },
+        *usage_loggers(_CONSUMER_TAG, _SERVED_BY, _MOST_COUNTERS),
+        # No endpoint of a provider is there to be asked, so there is no attempt that could be logged.
+        _failures(_flags("UH", "NC")),
     ]
 
 
@@ -50,6 +67,19 @@ def compile_provider_log() -> list[xds.Config]:
 
     The access log shows the outcome of a request, which may be a fallback's; the reasons of failed attempts are here.
     """
+    return [_failures(_flags(*_PROVIDER_FAILURES), xds.status_filter(502))]
+
+
+def compile_attempt_log() -> list[xds.Config]:
+    """Return the logger of each attempt of the gateway listener: the same of the providers that it asks itself."""
+    return [_failures(_flags(*_PROVIDER_FAILURES), xds.status_filter(401))]
+
+
+def _flags(*flags: str) -> xds.Config:
+    return {"response_flag_filter": {"flags": list(flags)}}
+
+
+def _failures(*filters: xds.Config) -> xds.Config:
     fields = {
         "time": "%START_TIME%",
         "event": "provider_failed",
@@ -61,47 +91,41 @@ def compile_provider_log() -> list[xds.Config]:
         "tls_failure": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
         "duration_ms": "%DURATION%",
     }
-    flags = {"response_flag_filter": {"flags": list(_PROVIDER_FAILURES)}}
-    refused_key = xds.status_filter(502)
-    return [
-        {
-            **xds.extension(
-                "envoy.access_loggers.stderr",
-                "extensions.access_loggers.stream.v3.StderrAccessLog",
-                log_format={"json_format": fields},
-            ),
-            "filter": {"or_filter": {"filters": [flags, refused_key]}},
-        }
-    ]
+    return {
+        **xds.extension(
+            "envoy.access_loggers.stderr",
+            "extensions.access_loggers.stream.v3.StderrAccessLog",
+            log_format={"json_format": fields},
+        ),
+        "filter": filters[0] if len(filters) == 1 else {"or_filter": {"filters": list(filters)}},
+    }
 
 
 def _fields() -> dict[str, str]:
     return {
         "time": "%START_TIME%",
-        "request_id": "%REQ(X-REQUEST-ID)%",
-        "consumer": f"%REQ({xds.CONSUMER})%",
-        "model": f"%REQ({xds.MODEL})%",
-        "provider": f"%UPSTREAM_METADATA({xds.METADATA}:provider)%",
-        "upstream_model": f"%UPSTREAM_METADATA({xds.METADATA}:model)%",
+        "request_id": _first(("REQ", xds.REQUEST_ID), ("FILTER_STATE", f"{xds.REQUEST_ID_STATE}:PLAIN")),
+        "consumer": _CONSUMER,
+        "gen_ai.request.model": _first(("REQ", xds.MODEL), ("METADATA", f"ROUTE:{xds.METADATA}:model")),
+        "gen_ai.provider.name": f"%UPSTREAM_METADATA({xds.METADATA}:provider)%",
+        "upstream_model": _first(
+            ("UPSTREAM_METADATA", f"{xds.METADATA}:model"), ("METADATA", f"ROUTE:{xds.METADATA}:upstream_model")
+        ),
         "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
-        "status": "%RESPONSE_CODE%",
+        "http.response.status_code": "%RESPONSE_CODE%",
         "details": "%RESPONSE_CODE_DETAILS%",
         "flags": "%RESPONSE_FLAGS%",
         "duration_ms": "%DURATION%",
-        "first_byte_ms": "%RESPONSE_DURATION%",
-        "bytes_received": "%BYTES_RECEIVED%",
-        "bytes_sent": "%BYTES_SENT%",
-        "method": "%REQ(:METHOD)%",
+        **usage_fields(),
+        "http.request.body.size": "%BYTES_RECEIVED%",
+        "http.response.body.size": "%BYTES_SENT%",
+        "http.request.method": "%REQ(:METHOD)%",
         # Without the query: some clients put keys there.
-        "path": "%PATH(NQ)%",
+        "url.path": "%PATH(NQ)%",
     }
 
 
-def _tags() -> list[dict[str, str]]:
-    """Return the labels of a request. The model is the route's: what clients make up must not become a time series."""
-    return [
-        {"name": "consumer", "value_format": f"%REQ({xds.CONSUMER})%"},
-        {"name": "model", "value_format": f"%METADATA(ROUTE:{xds.METADATA}:model)%"},
-        {"name": "provider", "value_format": f"%UPSTREAM_METADATA({xds.METADATA}:provider)%"},
-        {"name": "code", "value_format": "%RESPONSE_CODE%"},
-    ]
+def _first(*operators: tuple[str, str]) -> str:
+    """Return the operator that is the first of several to have a value: a provider's request lacks our headers."""
+    choices = [{"command": command, "param": parameter} for command, parameter in operators]
+    return f"%COALESCE({json.dumps({'operators': choices})})%"

@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import CompileError
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.limits import Rates
 
 _HERE = Path(__file__).parent
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _.-/:")
@@ -23,12 +24,26 @@ def lua_string(text: str) -> str:
 
 
 def read_model_script(access: Iterable[tuple[str, str]]) -> str:
-    """Return the script that reads the model; ``access`` is pairs of a consumer and the name of its access group.
+    """Return the script that reads the model, and later what the answer says of itself.
+
+    ``access`` is pairs of a consumer and the name of its access group.
 
     One string that is split when the script loads, since Lua has a limit of constants in a function.
     """
     lines = "".join(f"{consumer}\t{group}\n" for consumer, group in access)
-    return f"local ACCESS = {lua_string(lines)}\n{_source('locate.lua')}\n{_source('read_model.lua')}"
+    parts = ("locate.lua", "ask_usage.lua", "read_model.lua", "read_usage.lua")
+    return "\n".join([f"local ACCESS = {lua_string(lines)}", *map(_source, parts)])
+
+
+def limits_script(tables: Mapping[str, Rates]) -> str:
+    """Return the script of the limits; ``tables`` are the rates of each consumer that has some for models."""
+    names: dict[Rates, str] = {}
+    members = "".join(f"{consumer}\t{names.setdefault(rates, str(len(names)))}\n" for consumer, rates in tables.items())
+    texts = (
+        f"{name}\n" + "".join(f"\t{model}\t{rate}\n" for model, rate in rates) + "\n" for rates, name in names.items()
+    )
+    found = (f"local MEMBERS = {lua_string(members)}", f"local TABLES = {lua_string(''.join(texts))}")
+    return "\n".join([*found, _source("limits.lua")])
 
 
 def rename_model_script() -> str:

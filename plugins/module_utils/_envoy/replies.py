@@ -11,14 +11,28 @@ from typing import Any
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
 
 _INVALID = "invalid_request_error"
-# Within the egress listener only: "Proxy Authentication Required", which Envoy never answers by itself.
+# Within the gateway only: "Proxy Authentication Required", which Envoy never answers by itself.
 _REFUSED_KEY = 407
+_UNREACHED = "The model's provider could not be reached."
 
 
 def compile_gateway_replies() -> xds.Config:
-    """Return how the gateway listener words its errors. The first mapper that fits is used."""
+    """Return how the gateway listener words its errors. The first mapper that fits is used.
+
+    407, 502 and a 401 of a request that was let in are failures of the provider of a model that has no other; the last
+    is a credential that could not be read.
+    """
     return {
         "mappers": [
+            _refused_mapper(),
+            _mapper(
+                _all(xds.status_filter(401), _has_header(xds.MODEL)),
+                _UNREACHED,
+                "server_error",
+                code="unavailable",
+                status_code=503,
+            ),
+            _mapper(xds.status_filter(502), _UNREACHED, "server_error", code="unavailable", status_code=503),
             _mapper(xds.status_filter(401), "Incorrect API key provided.", _INVALID, code="invalid_api_key"),
             _mapper(
                 _all(xds.status_filter(403), _has_header(xds.MODEL)),
@@ -45,7 +59,7 @@ def compile_gateway_replies() -> xds.Config:
             ),
             _mapper(
                 xds.status_filter(429),
-                f"Rate limit reached for '%REQ({xds.CONSUMER})%' on requests per minute. Please try again later.",
+                f"Rate limit reached for %RESP({xds.LIMIT})%. Please try again in %RESP(retry-after)%s.",
                 "requests",
                 code="rate_limit_exceeded",
             ),
@@ -62,23 +76,21 @@ def compile_egress_replies() -> xds.Config:
 
     A 401 of its own is a credential that could not be read, a 404 a deployment that is not there.
     """
-    unavailable = "The model's provider could not be reached."
     timeout = "The model's provider did not answer in time."
-    refused = "The model's provider refused the gateway's key."
     return {
         "mappers": [
-            _mapper(xds.status_filter(_REFUSED_KEY), refused, "server_error", code="refused_key", status_code=502),
+            _refused_mapper(),
             _mapper(xds.status_filter(504), timeout, "server_error", code="timeout"),
-            _mapper(xds.status_filter(400, "GE"), unavailable, "server_error", code="unavailable", status_code=503),
+            _mapper(xds.status_filter(400, "GE"), _UNREACHED, "server_error", code="unavailable", status_code=503),
         ]
     }
 
 
 def compile_refused_key() -> xds.Config:
-    """Return what becomes of a provider's 401: the gateway's own key is wrong, which is no fault of the client.
+    """Return what becomes of a provider's 401, for the routes that lead to providers.
 
-    It becomes an answer of the egress listener, which words it as a 502: a fallback may still serve. The provider's
-    text, which repeats a part of the key, is dropped.
+    The gateway's own key is wrong, which is no fault of the client. It becomes an answer of the gateway, which words
+    it as a 502: a fallback may still serve. The provider's text, which repeats a part of the key, is dropped.
     """
     policy = xds.extension(
         "refused_key",
@@ -86,7 +98,8 @@ def compile_refused_key() -> xds.Config:
         status_code=_REFUSED_KEY,
     )
     status = xds.extension("status", "type.matcher.v3.HttpResponseStatusCodeMatchInput")
-    return {"matcher_tree": {"input": status, "exact_match_map": {"map": {"401": {"action": policy}}}}}
+    matcher = {"matcher_tree": {"input": status, "exact_match_map": {"map": {"401": {"action": policy}}}}}
+    return xds.typed("extensions.filters.http.custom_response.v3.CustomResponse", custom_response_matcher=matcher)
 
 
 def _mapper(
@@ -94,6 +107,11 @@ def _mapper(
 ) -> xds.Config:
     error = {"message": message, "type": kind, "param": param, "code": code}
     return {"filter": filter_, "body_format_override": {"json_format": {"error": error}}, **extra}
+
+
+def _refused_mapper() -> xds.Config:
+    refused = "The model's provider refused the gateway's key."
+    return _mapper(xds.status_filter(_REFUSED_KEY), refused, "server_error", code="refused_key", status_code=502)
 
 
 def _has_header(name: str) -> xds.Config:

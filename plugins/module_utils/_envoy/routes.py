@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Routes: of the gateway listener by the model that is asked for, of the egress listener by the deployment."""
+"""Routes: of the gateway listener by the model that is asked for, of the egress listener by the deployment.
+
+A model with one deployment is routed to its provider at once, one with several to the egress listener.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,26 @@ from typing import Any
 from ansible_collections.gatewayops.openai.plugins.module_utils._canonical import canonical_json
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.access import Access
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.deployments import CLIENT_PREFIX, Deployments
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Model, Spec
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.deployments import (
+    CLIENT_PREFIX,
+    Deployments,
+    arriving_name,
+    only_target,
+    rename,
+    silence_of,
+    to_provider,
+)
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.replies import compile_refused_key
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.usage import can_be_asked
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Model, Provider, Spec, Target
 
 GATEWAY = "gateway"
 GATEWAY_FILE = "rds-gateway.json"
 EGRESS_FILE = "rds-egress.json"
 
 # What no provider has to know, or must not get: credentials of clients above all. A provider's own credential is
-# added after these are removed. OpenAI refuses a key together with the organization of somebody else.
+# added after these are removed, and the gateway's own headers are removed then. OpenAI refuses a key together with the
+# organization of somebody else.
 _NOT_FOR_PROVIDERS = (
     "authorization",
     "proxy-authorization",
@@ -41,17 +55,14 @@ _NOT_FOR_PROVIDERS = (
     "x-method-override",
     "x-original-url",
     "x-rewrite-url",
-    "x-request-id",
     "x-envoy-attempt-count",
     "x-envoy-expected-rq-timeout-ms",
     "x-envoy-external-address",
     "x-envoy-internal",
     "x-envoy-original-path",
-    xds.CONSUMER,
-    xds.ACCESS,
-    xds.MODEL,
-    xds.DEPLOYMENT,
 )
+# What the egress listener adds anew.
+_ADDED_BY_EGRESS = ("x-forwarded-for", "x-forwarded-proto", "x-envoy-expected-rq-timeout-ms", "x-envoy-internal")
 # What a provider says about itself or its account, or would say about this host.
 _NOT_FOR_CLIENTS = (
     "alt-svc",
@@ -65,18 +76,31 @@ _RETRY_PRIORITY = xds.extension(
     "extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
     update_frequency=1,
 )
+_NOWHERE = xds.typed("config.route.v3.Route", name="none", match={"prefix": "/"}, direct_response={"status": 404})
 _JSON = {
     "header": {"key": "content-type", "value": "application/json"},
     "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
 }
 
 
-def compile_gateway_routes(spec: Spec, access: Access, clusters: dict[str, str]) -> xds.Config:
-    """Return the routes of the gateway listener; ``clusters`` are those of the models, by name.
+def compile_gateway_routes(
+    spec: Spec, access: Access, model_clusters: dict[str, str], provider_clusters: dict[str, str]
+) -> xds.Config:
+    """Return the routes of the gateway listener; the clusters are by the names of models and providers.
 
     What no route fits is answered 404: with a model it is an unknown model, without one an unknown URL.
     """
-    models = {model.name: _model_route(model, clusters[model.name], access) for model in spec.models}
+    providers = {provider.name: provider for provider in spec.providers}
+    models = {}
+    for model in spec.models:
+        target = only_target(model)
+        if target is None:
+            route = _several(model, model_clusters[model.name])
+        else:
+            route = _direct(model, target, providers[target.provider], provider_clusters[target.provider])
+        if not can_be_asked(model, providers):
+            route["metadata"]["filter_metadata"].setdefault(xds.READ_MODEL, {})["stream_usage"] = "as_is"
+        models[model.name] = _model_route(model, route, access)
     bodies = {group: _listing(names) for group, names in access.models.items()}
     listings = {group: _listing_route(body) for group, body in bodies.items()}
     # A map must not be empty; an empty name is no header's value.
@@ -84,62 +108,102 @@ def compile_gateway_routes(spec: Spec, access: Access, clusters: dict[str, str])
     return _route_configuration(
         GATEWAY,
         xds.exact_map(xds.MODEL, _actions(models), no_model),
+        {xds.REFUSED_KEY: compile_refused_key()},
         max_direct_response_body_size_bytes=max([4096, *map(len, bodies.values())]),
+        request_headers_to_remove=list(_NOT_FOR_PROVIDERS),
+        response_headers_to_remove=list(_NOT_FOR_CLIENTS),
+        response_headers_to_add=[_request_id()],
     )
 
 
 def compile_egress_routes(deployments: Deployments) -> xds.Config:
     """Return the routes of the egress listener. A deployment that is not there is refused."""
+    # A map must not be empty, and one more route is less than a step to add and to remove it.
+    routes = {"none": _NOWHERE, **deployments.routes()}
     return _route_configuration(
         xds.EGRESS,
-        xds.exact_map(xds.DEPLOYMENT, _actions(deployments.routes())),
-        request_headers_to_remove=list(_NOT_FOR_PROVIDERS),
-        response_headers_to_remove=list(_NOT_FOR_CLIENTS),
+        xds.exact_map(xds.DEPLOYMENT, _actions(routes)),
+        {xds.REFUSED_KEY: compile_refused_key()},
+        request_headers_to_remove=list(_ADDED_BY_EGRESS),
     )
 
 
-def _route_configuration(name: str, matcher: xds.Config, **extra: Any) -> xds.Config:
-    return xds.typed(
-        "config.route.v3.RouteConfiguration",
-        name=name,
-        virtual_hosts=[{"name": name, "domains": ["*"], "matcher": matcher}],
-        **extra,
-    )
+def _route_configuration(name: str, matcher: xds.Config, filters: xds.Config, **extra: Any) -> xds.Config:
+    host = {"name": name, "domains": ["*"], "matcher": matcher, "typed_per_filter_config": filters}
+    return xds.typed("config.route.v3.RouteConfiguration", name=name, virtual_hosts=[host], **extra)
 
 
 def _actions(routes: dict[str, xds.Config]) -> dict[str, xds.Config]:
     return {value: {"name": "route", "typed_config": route} for value, route in routes.items()}
 
 
-def _model_route(model: Model, cluster: str, access: Access) -> xds.Config:
+def _direct(model: Model, target: Target, provider: Provider, cluster: str) -> xds.Config:
+    """Return the way to the one deployment of a model."""
+    action = to_provider(provider, cluster, target.model)
+    # Nothing is tried again but what did not reach an endpoint; the timeouts count in any case.
+    retries = action.get("retry_policy", {"num_retries": 0})
+    action["retry_policy"] = {
+        **retries,
+        **_first_byte(model),
+        "per_try_idle_timeout": xds.seconds(silence_of(model)),
+    }
+    return {"metadata": {"filter_metadata": _metadata(model, upstream_model=target.model)}, "route": action}
+
+
+def _several(model: Model, cluster: str) -> xds.Config:
+    """Return the way to a model's several deployments."""
+    policy = {
+        "retry_on": "5xx,reset,connect-failure,refused-stream,retriable-status-codes",
+        "retriable_status_codes": [429],
+        "num_retries": len(model.fallbacks),
+        "retry_priority": _RETRY_PRIORITY,
+        "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.1s"},
+        # Silences within an answer are the egress listener's business.
+        **_first_byte(model),
+    }
+    route = {"cluster": cluster, "retry_policy": policy}
+    return {"metadata": {"filter_metadata": _metadata(model)}, "route": route}
+
+
+def _metadata(model: Model, **known: str) -> xds.Config:
+    name = arriving_name(model)
+    renamed = rename(xds.READ_MODEL, name) if name != model.name else {}
+    return {xds.METADATA: {"model": model.name, **known}, **renamed}
+
+
+def _first_byte(model: Model) -> xds.Config:
+    # Envoy ignores this one once an answer has begun.
+    return {"per_try_timeout": xds.seconds(model.timeouts.first_byte)}
+
+
+def _model_route(model: Model, way: xds.Config, access: Access) -> xds.Config:
     timeouts = model.timeouts
     attempts = 1 + len(model.fallbacks)
-    route: xds.Config = {
-        "cluster": cluster,
-        # An answer takes as long as it takes: what is limited is its beginning and its silences.
-        "timeout": "0s",
-        "idle_timeout": xds.seconds(attempts * timeouts.first_byte + timeouts.idle),
-        "retry_policy": {
-            # Tried again only where it can go elsewhere; the timeout below counts in any case.
-            "retry_on": "5xx,reset,connect-failure,refused-stream,retriable-status-codes",
-            "retriable_status_codes": [429],
-            "num_retries": len(model.fallbacks),
-            "retry_priority": _RETRY_PRIORITY,
-            "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.1s"},
-            # Envoy ignores this one once an answer has begun; silences within are the egress listener's business.
-            "per_try_timeout": xds.seconds(timeouts.first_byte),
-        },
-    }
     config: xds.Config = {
         "name": f"model:{model.name}",
         "match": {"prefix": CLIENT_PREFIX},
-        "metadata": {"filter_metadata": {xds.METADATA: {"model": model.name}}},
-        "route": route,
+        # A renamed model may make a body a little longer than what was let in.
+        "request_body_buffer_limit": xds.MAX_BODY_BYTES + xds.BODY_GROWTH_BYTES,
+        **way,
+        "route": {
+            **way["route"],
+            # An answer takes as long as it takes: what is limited is its beginning and its silences.
+            "timeout": "0s",
+            "idle_timeout": xds.seconds(attempts * timeouts.first_byte + timeouts.idle),
+        },
     }
     groups = access.groups[model.name]
     if len(groups) < len(access.models) or not groups:
         config["typed_per_filter_config"] = {xds.ACCESS_LIST: xds.access_list(groups)}
     return xds.typed("config.route.v3.Route", **config)
+
+
+def _request_id() -> xds.Config:
+    """Return the header that names the request to its client, who must not get a provider's."""
+    return {
+        "header": {"key": xds.REQUEST_ID, "value": f"%FILTER_STATE({xds.REQUEST_ID_STATE}:PLAIN)%"},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }
 
 
 def _listing(models: tuple[str, ...]) -> str:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a provider's secret file is called. Apart from the compiler: a host reads the names without having that."""
+"""What secret files are called. Apart from the compiler: a host reads the names without having that."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._canonical import canonical_json, digest
 
+_CLIENTS = re.compile(r"clients-(.+)\.json\Z")
 _PROVIDER = re.compile(r"provider-(.+)-[0-9a-f]{8}\.json\Z")
 
 
@@ -26,4 +27,15 @@ def file_of_provider(name: str, kind: str, urls: Iterable[str]) -> str:
 def provider_of(file_name: str) -> str | None:
     """Return the name of the provider whose key is in a file; None for other files."""
     match = _PROVIDER.match(file_name)
+    return match.group(1) if match else None
+
+
+def file_of_clients(listener: str) -> str:
+    """Return the name of the file with the CAs of a listener's clients."""
+    return f"clients-{listener}.json"
+
+
+def listener_of_clients(file_name: str) -> str | None:
+    """Return the name of the listener whose clients' CAs are in a file; None for other files."""
+    match = _CLIENTS.match(file_name)
     return match.group(1) if match else None

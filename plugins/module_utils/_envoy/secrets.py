@@ -16,7 +16,10 @@ from typing import Callable
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._canonical import canonical_json
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secret_names import file_of_provider
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secret_names import (
+    file_of_clients,
+    file_of_provider,
+)
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Consumer, Provider, Spec, Tls
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import (
@@ -84,6 +87,13 @@ def compile_secrets(spec: Spec) -> tuple[SecretFile, ...]:
         for listener in spec.listeners
         if listener.tls is not None and paths_on_host(listener.tls) is None
     )
+    files.extend(
+        _clients(file_of_clients(listener.name), listener.tls.client_ca)
+        for listener in spec.listeners
+        if listener.tls is not None
+        and listener.tls.client_ca is not None
+        and not isinstance(listener.tls.client_ca, HostPath)
+    )
     return tuple(sorted(files, key=lambda file: file.name))
 
 
@@ -102,6 +112,15 @@ def tls_certificate(name: str, certificate: xds.Config, private_key: xds.Config,
         "extensions.transport_sockets.tls.v3.Secret",
         name=name,
         tls_certificate={"certificate_chain": certificate, "private_key": private_key, **extra},
+    )
+
+
+def client_authorities(name: str, authorities: xds.Config, **extra: xds.Config) -> xds.Config:
+    """Return the SDS resource of the CAs that the certificates of a listener's clients are from."""
+    return xds.typed(
+        "extensions.transport_sockets.tls.v3.Secret",
+        name=name,
+        validation_context={"trusted_ca": authorities, **extra},
     )
 
 
@@ -161,6 +180,13 @@ def _listener(name: str, tls: Tls) -> SecretFile:
         return tls_certificate(file.removesuffix(".json"), certificate, private_key)
 
     return SecretFile(file, _references([tls.certificate, tls.private_key]), content)
+
+
+def _clients(file: str, source: Source) -> SecretFile:
+    def content(values: Values) -> xds.Config:
+        return client_authorities(file.removesuffix(".json"), _pem(source, values))
+
+    return SecretFile(file, _references([source]), content)
 
 
 def _has_ended(source: Source, values: Values) -> bool:

@@ -21,6 +21,10 @@ CONSUMER = "x-gw-consumer"
 ACCESS = "x-gw-access"
 MODEL = "x-gw-model"
 DEPLOYMENT = "x-gw-deployment"
+# How often the consumer may ask for the model, and, in an answer, which limit a request was refused for.
+RATE = "x-gw-rate"
+LIMIT = "x-gw-limit"
+REQUEST_ID = "x-request-id"
 
 # The namespace of metadata on routes and endpoints.
 METADATA = "gw"
@@ -31,11 +35,18 @@ READ_MODEL = "read_model"
 REQUEST_LIMITS = "request_limits"
 ACCESS_LIST = "access_list"
 RENAME_MODEL = "rename_model"
+REFUSED_KEY = "refused_key"
+
+# What is known of a request from its key on to its end: filter state, since providers get none of the headers.
+CONSUMER_STATE = "gw.consumer"
+REQUEST_ID_STATE = "gw.request_id"
 
 EGRESS = "egress"
 
 # A body is held in memory until its model is read, and longer so that it can be sent to a fallback: 10 MiB.
 MAX_BODY_BYTES = 10 * 1024 * 1024
+# What the gateway may add to it.
+BODY_GROWTH_BYTES = 64 * 1024
 
 _TYPES = "type.googleapis.com/"
 

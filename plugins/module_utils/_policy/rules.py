@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Callable
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import Finding
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.access import allowed_models
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.limits import ModelLimits
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Literal
 
@@ -95,8 +97,10 @@ def _plain_secret(spec: Spec) -> Iterator[Place]:
 
 
 def _consumer_without_limit(spec: Spec) -> Iterator[Place]:
+    limits = ModelLimits(spec)
     for consumer in spec.consumers:
-        if consumer.limits.requests_per_minute is None:
+        every_model = len(limits.of(consumer)) == len(allowed_models(spec, consumer))
+        if consumer.limits.requests_per_minute is None and not every_model:
             yield Place(
                 f"gateway_consumers.{consumer.name}",
                 "may send any number of requests",
@@ -113,5 +117,10 @@ RULES = (
     ),
     Rule("tls_version", "deny", "A listener accepts a version of TLS below 1.2.", _tls_version),
     Rule("plain_secret", "deny", "A secret stands in the spec itself instead of a reference to it.", _plain_secret),
-    Rule("consumer_without_limit", "warn", "A consumer has no limit.", _consumer_without_limit),
+    Rule(
+        "consumer_without_limit",
+        "warn",
+        "A consumer has no limit, or only for some of the models that it may use.",
+        _consumer_without_limit,
+    ),
 )

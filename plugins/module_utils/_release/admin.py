@@ -39,6 +39,9 @@ GATEWAY = "gateway"
 _BEFORE_IT = ("libexec/restore-secrets", "host/etc/systemd/system/openai-gateway-secrets.service")
 
 _COUNTERS = ("update_rejected", "update_failure")
+# A listener that drains still looks for the file of its certificate or CAs when a release has pruned it. What else a
+# missing file means shows: a listener that needs one stays warming.
+_PRUNED = re.compile(r"sds\.(listener|clients)-.*\.update_failure")
 _IN_FLIGHT = ("rq_active", "rq_pending_active")
 _MANAGERS = (
     "cluster_manager.warming_clusters",
@@ -146,7 +149,9 @@ def counters(now: Statistics) -> dict[str, int]:
     return {
         name: value
         for name, value in now.items()
-        if isinstance(value, int) and name.endswith((*_COUNTERS, "listener_create_failure"))
+        if isinstance(value, int)
+        and name.endswith((*_COUNTERS, "listener_create_failure"))
+        and not _PRUNED.fullmatch(name)
     }
 
 

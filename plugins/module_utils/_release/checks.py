@@ -60,9 +60,9 @@ def _unreadable(files: Mapping[str, bytes], reader: Owner) -> Iterator[str]:
             continue
         for name in sorted(set(_filenames(json.loads(content)))):
             if not Path(name).is_file():
-                yield f"the certificate or key {name} is not on this host"
+                yield f"the certificate, key or CA {name} is not on this host"
             elif not _can_read(name, reader):
-                yield f"the certificate or key {name} cannot be read by the user that Envoy runs as"
+                yield f"the certificate, key or CA {name} cannot be read by the user that Envoy runs as"
 
 
 def _filenames(value: Any) -> Iterator[str]:

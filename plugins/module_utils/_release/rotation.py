@@ -10,7 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secret_names import provider_of
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secret_names import (
+    listener_of_clients,
+    provider_of,
+)
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.secrets import (
     CONSUMERS,
     comparable,
@@ -101,4 +104,4 @@ def _keys(document: Mapping[str, Any] | None) -> dict[str, frozenset[str]]:
 
 def _listener_of(name: str) -> str | None:
     match = _LISTENER.match(name)
-    return match.group(1) if match else None
+    return match.group(1) if match else listener_of_clients(name)

@@ -12,8 +12,8 @@ from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._policy.rules import RULES
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.draft import UNREADABLE, Draft, segment
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import did_you_mean, show
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Metrics
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import KindError, did_you_mean, show
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import MODEL_PATTERN, Metrics
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.patterns import ModelNames
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.problems import Problems
 
@@ -105,6 +105,7 @@ def _check_model(model: Draft, providers: Any, problems: Problems) -> None:
 
 def _check_consumers(consumers: Iterable[Draft], models: Any, problems: Problems) -> None:
     names = ModelNames(models or ())
+    allowed: dict[tuple[str, ...], frozenset[str]] = {}
     keys: dict[Any, str] = {}
     for consumer in consumers:
         for index, key in enumerate(consumer.get("api_keys") or ()):
@@ -121,6 +122,37 @@ def _check_consumers(consumers: Iterable[Draft], models: Any, problems: Problems
         for index, pattern in patterns:
             if names and not names.matching(pattern):
                 _add_unmatched(pattern, f"{consumer.path}.models[{index}]", names, problems)
+        limits = consumer.get("limits")
+        limited = limits.get("models") if isinstance(limits, Draft) else None
+        if names and limited:
+            chosen = tuple(pattern for _index, pattern in patterns)
+            if chosen not in allowed:
+                # What a consumer may use is not known where something is wrong with it.
+                known = len(chosen) == len(consumer.get("models") or (None,)) and all(map(names.matching, chosen))
+                allowed[chosen] = frozenset(names.matching_any(chosen) if known else names)
+            _check_limited(limited, f"{limits.path}.models", allowed[chosen], names, problems)
+
+
+def _check_limited(
+    limited: Iterable[str], path: str, allowed: frozenset[str], names: ModelNames, problems: Problems
+) -> None:
+    """Note the limits that are of no use, since the consumer cannot ask for what they limit."""
+    for pattern in limited:
+        if pattern in allowed or not _is_pattern(pattern):
+            continue
+        matching = names.matching(pattern)
+        if not matching:
+            _add_unmatched(pattern, f"{path}.{segment(pattern)}", names, problems)
+        elif allowed.isdisjoint(matching):
+            problems.add(f"{path}.{segment(pattern)}", "is no model that the consumer may use")
+
+
+def _is_pattern(name: str) -> bool:
+    try:
+        MODEL_PATTERN.convert(name)
+    except KindError:
+        return False
+    return True
 
 
 def _add_unmatched(pattern: str, path: str, names: ModelNames, problems: Problems) -> None:

@@ -53,6 +53,14 @@ NAME = Text(
     max_length=64,
 )
 PORT = Integer(1, 65535)
+# As browsers write it: lower case, no port where it is the scheme's own. A pattern needs a domain and what it ends in.
+ORIGIN = Text(
+    r"^(?:http://(?![^:]*:80$)|https://(?![^:]*:443$))(?:\*\.(?=[^.:]+\.))?"
+    r"[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)*(?::[1-9][0-9]{0,4})?$",
+    "an origin such as 'https://app.example.com' or 'https://*.example.com', in lower case, without a path and "
+    "without the port of its scheme",
+)
+REQUESTS = Integer(1, 100000000)
 
 # What is said of keys that later releases serve: never ignored, and never taken for a typing error.
 NOT_YET = "is not supported yet"
@@ -81,7 +89,31 @@ class Tls:
             "The lowest version of TLS that is accepted. The policy C(tls_version) denies those below 1.2.",
         ),
     )
-    refused: ClassVar[Mapping[str, str]] = {"client_ca": NOT_YET}
+    client_ca: Source | None = field(
+        default=None,
+        metadata=spec(
+            SourceKind(allow_path=True),
+            "The CAs of clients: a reference, an absolute path on the gateway host, or PEM text. With it the handshake "
+            "refuses clients that have no certificate of one of them; they need a key as well.",
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Cors:
+    """Which web pages may use a listener."""
+
+    allow_origins: tuple[str, ...] = field(
+        metadata=spec(
+            ListOf(ORIGIN, minimum=1, empty="allows no origin; leave cors out instead"),
+            "The origins of the pages: C(https://app.example.com), or C(https://*.example.com) for every name below "
+            "C(example.com), which itself is not one of them. There is no wildcard for all.",
+        )
+    )
+    max_age: float = field(
+        default=600.0,
+        metadata=spec(duration(1000), "How long a browser remembers what it was told; whole seconds."),
+    )
 
 
 @dataclass(frozen=True)
@@ -97,6 +129,14 @@ class Listener:
             Record(Tls),
             "Serve HTTPS with this certificate. Without it the listener serves plain HTTP, "
             "which the policy C(plain_http_outside_loopback) allows on loopback addresses only.",
+        ),
+    )
+    cors: Cors | None = field(
+        default=None,
+        metadata=spec(
+            Record(Cors),
+            "Let web pages of other origins use the listener (CORS). Without it no browser shows them an answer. "
+            "They need a key as everybody does, and whoever sees the page sees its key.",
         ),
     )
 
@@ -140,6 +180,17 @@ class Provider:
             Text(r"^[A-Za-z0-9._-]+$", "a version such as '2024-10-21'", max_length=64),
             "The version of the API.",
             only_with=("type", "azure_openai"),
+        ),
+    )
+    stream_usage: str | None = field(
+        default=None,
+        metadata=spec(
+            Choice(("ask", "as_is")),
+            "With V(ask) the gateway asks for the usage of every stream (C(stream_options.include_usage)), and hides "
+            "it from clients that did not ask themselves. With V(as_is) requests stay as clients send them, for a "
+            "provider that refuses C(stream_options); the usage of a stream is then known only if the client asked. "
+            "It is asked for where all targets and fallbacks of a model can be asked. The default is V(ask), but "
+            "V(as_is) for C(azure_openai) with an C(api_version) before 2024-09-01, which does not know it.",
         ),
     )
 
@@ -187,6 +238,17 @@ class Price:
 
 
 @dataclass(frozen=True)
+class SharedLimits:
+    """How often a model may be asked for, by all consumers together."""
+
+    requests_per_minute: int | None = field(
+        default=None,
+        metadata=spec(REQUESTS, "The highest number of requests in a minute, of all consumers together."),
+    )
+    refused: ClassVar[Mapping[str, str]] = {"tokens_per_minute": NOT_YET, "tokens_per_day": NOT_YET}
+
+
+@dataclass(frozen=True)
 class Model:
     """A model that clients ask for by name."""
 
@@ -210,6 +272,21 @@ class Model:
     price: Price | None = field(
         default=None, metadata=spec(Record(Price), "What the model costs. Kept as information; nothing is charged.")
     )
+    limits: SharedLimits | None = field(
+        default=None,
+        metadata=spec(Record(SharedLimits), "How often the model may be asked for, by all consumers together."),
+    )
+
+
+@dataclass(frozen=True)
+class ModelLimit:
+    """How often a consumer may ask for a model; ``name`` may be a pattern, and is then the limit of each it matches."""
+
+    name: str
+    requests_per_minute: int = field(
+        metadata=spec(REQUESTS, "The highest number of requests in a minute for the model.")
+    )
+    refused: ClassVar[Mapping[str, str]] = {"tokens_per_minute": NOT_YET, "tokens_per_day": NOT_YET}
 
 
 @dataclass(frozen=True)
@@ -218,7 +295,16 @@ class Limits:
 
     requests_per_minute: int | None = field(
         default=None,
-        metadata=spec(Integer(1, 100000000), "The highest number of requests in a minute, over all models."),
+        metadata=spec(REQUESTS, "The highest number of requests in a minute, over all models."),
+    )
+    models: tuple[ModelLimit, ...] = field(
+        default=(),
+        metadata=spec(
+            Named(ModelLimit, MODEL_PATTERN, "limit"),
+            "Limits for models that the consumer may use, by their names; beside the one over all models. "
+            "A name with asterisks sets the limit of each model that it matches, for itself; the limit of a model's "
+            "own name goes before, and of several that match the lowest holds.",
+        ),
     )
     refused: ClassVar[Mapping[str, str]] = {"tokens_per_minute": NOT_YET, "tokens_per_day": NOT_YET}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import Kind, ListOf, Record
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import Kind, ListOf, Named, Record
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Metrics, Size, Spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table import fields_of
 
@@ -56,6 +56,8 @@ def render_value(kind: Kind, value: Any) -> Any:
     """Return a value of the model in the notation of a spec."""
     if isinstance(kind, Record):
         return _rendered(value, kind.type)
+    if isinstance(kind, Named):
+        return {entry.name: _rendered(entry, kind.type) for entry in value}
     if isinstance(kind, ListOf):
         return [render_value(kind.item, item) for item in value]
     scalar: Any = kind
@@ -66,6 +68,7 @@ def _rendered(entry: Any, record: Any) -> dict[str, Any]:
     rendered = {}
     for field in fields_of(record):
         value = getattr(entry, field.attribute)
-        if value is not None:
+        # No names are as good as no key.
+        if value is not None and not (isinstance(field.kind, Named) and not value):
             rendered[field.key] = render_value(field.kind, value)
     return rendered

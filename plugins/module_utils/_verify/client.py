@@ -29,7 +29,8 @@ class Endpoint:
 
     `url` is what the gateway is called (scheme, host, port, no path); certificates are checked against its host.
     `address` is where to connect when that is another place, such as the loopback address of the gateway's own host.
-    `ca_file` replaces the system's CAs. `timeout` is in seconds, for each exchange as a whole.
+    `ca_file` replaces the system's CAs; `client_cert` and `client_key` are files for a listener that asks for a
+    certificate, and the key may be in the first of them. `timeout` is in seconds, for each exchange as a whole.
     """
 
     url: str
@@ -37,6 +38,8 @@ class Endpoint:
     ca_file: str | None = None
     validate_certs: bool = True
     timeout: float = 60.0
+    client_cert: str | None = None
+    client_key: str | None = None
 
     @property
     def parts(self) -> SplitResult:
@@ -135,6 +138,8 @@ class Client:
         if not self._endpoint.validate_certs:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
+        if self._endpoint.client_cert is not None:
+            context.load_cert_chain(self._endpoint.client_cert, self._endpoint.client_key)
         return context
 
     def _where(self) -> str:

@@ -129,6 +129,8 @@ def test_from_the_host_it_is_asked_on_loopback(run: Run, tls: dict[str, Any], as
         "ca_file": None,
         "validate_certs": True,
         "timeout": 60.0,
+        "client_cert": None,
+        "client_key": None,
         "key": "sk-consumer-canary",
         "models": ("gpt-5", "text-embedding-3-small"),
         "chat_model": "gpt-5",
@@ -144,6 +146,23 @@ def test_a_url_is_taken_as_it_is(run: Run, tls: dict[str, Any], asked: Asked) ->
     assert asked.endpoint == Endpoint(
         "https://gateway.example", address=None, ca_file="/ca.pem", validate_certs=False, timeout=5.0
     )
+
+
+def test_a_listener_that_asks_for_certificates(run: Run, tls: dict[str, Any], asked: Asked) -> None:
+    (name,) = tls["gateway_listeners"]
+    tls["gateway_listeners"][name]["tls"]["client_ca"] = "/etc/ssl/clients.pem"
+    assert failed(run, ActionModule, variables=tls) == (
+        f"gateway_listeners.{name} asks clients for a certificate, as the others do: "
+        "set gateway_verify_client_cert, and gateway_verify_client_key where that is a file of its own"
+    )
+    run(ActionModule, variables={**tls, "gateway_verify_client_cert": "/c.pem", "gateway_verify_client_key": "/c.key"})
+    assert (asked.endpoint.client_cert, asked.endpoint.client_key) == ("/c.pem", "/c.key")
+    tls["gateway_listeners"]["z-open"] = {**tls["gateway_listeners"][name], "port": 8443}
+    tls["gateway_listeners"]["z-open"]["tls"] = {
+        key: value for key, value in tls["gateway_listeners"][name]["tls"].items() if key != "client_ca"
+    }
+    run(ActionModule, variables=tls)
+    assert asked.endpoint.url == "https://gw1.example:8443"
 
 
 def test_ipv6(run: Run, spec: dict[str, Any], asked: Asked) -> None:

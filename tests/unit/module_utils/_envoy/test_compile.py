@@ -43,6 +43,11 @@ def add_model(raw: dict[str, Any]) -> None:
     raw["gateway_models"]["more"] = {"targets": [{"provider": "openai", "model": "more"}]}
 
 
+def add_model_with_a_fallback(raw: dict[str, Any]) -> None:
+    add_model(raw)
+    raw["gateway_models"]["more"]["fallbacks"] = [{"provider": "vllm", "model": "less"}]
+
+
 def limit(raw: dict[str, Any]) -> None:
     raw["gateway_consumers"]["search-team"]["limits"]["requests_per_minute"] = 7
 
@@ -79,7 +84,8 @@ def move_listener(raw: dict[str, Any]) -> None:
         (limit, {"envoy/ecds-limits.json"}),
         (add_consumer, {"envoy/ecds-request.json"}),
         (add_consumer_of_a_new_group, {"envoy/ecds-request.json", "envoy/rds-gateway.json"}),
-        (add_model, {"envoy/cds.json", "envoy/rds-gateway.json", "envoy/rds-egress.json"}),
+        (add_model, {"envoy/rds-gateway.json"}),
+        (add_model_with_a_fallback, {"envoy/cds.json", "envoy/rds-gateway.json", "envoy/rds-egress.json"}),
         (move_provider, {"envoy/cds.json", "envoy/rds-gateway.json", "envoy/rds-egress.json"}),
         (move_listener, {"envoy/lds.json"}),
         (move_metrics, BOOTSTRAPS),
@@ -126,7 +132,8 @@ class TestNames:
     @pytest.mark.parametrize("name", ["gpt-4.1", "org/model:v1", "a@b"])
     def test_a_name_of_statistics_is_one_word(self, name: str) -> None:
         raw = every_key()
-        raw["gateway_models"][name] = {"targets": [{"provider": "openai", "model": name}]}
+        targets = [{"provider": "openai", "model": name}, {"provider": "openai", "model": "other"}]
+        raw["gateway_models"][name] = {"targets": targets}
         (found,) = (
             cluster
             for cluster in compile_resources(parse_spec(raw), HOST)["cds.json"]

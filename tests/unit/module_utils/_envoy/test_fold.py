@@ -15,7 +15,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._host.model impo
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
 
 HOST = host_from_options({"envoy": "/opt/envoy"})
-ON_HOST = {"certificate": "/etc/tls/gw.pem", "private_key": "/etc/tls/gw.key"}
+ON_HOST = {"certificate": "/etc/tls/gw.pem", "private_key": "/etc/tls/gw.key", "client_ca": "/etc/ssl/clients.pem"}
 
 
 def files(**changes: Any) -> dict[str, bytes]:
@@ -41,19 +41,21 @@ def test_everything_is_in_it() -> None:
     static = folded()["static_resources"]
     names = [listener["name"] for listener in static["listeners"]]
     assert names == ["metrics", "listener:local", "listener:public", "egress"]
-    assert len(static["clusters"]) == 1 + 3 + 2
+    assert len(static["clusters"]) == 1 + 3 + 1
     assert [secret["name"] for secret in static["secrets"]] == [
         "provider-azure_eu-7c827513",
         "provider-openai-c6275da3",
     ]
     managers = [listener["filter_chains"][0]["filters"][0]["typed_config"] for listener in static["listeners"][1:]]
     assert all(manager["route_config"]["validate_clusters"] for manager in managers)
-    assert [found["name"] for found in managers[0]["http_filters"]] == [
+    assert [found["name"] for found in managers[1]["http_filters"]] == [
         "envoy.filters.http.health_check",
         "consumer_keys",
+        "remember",
         "read_model",
         "access_list",
         "request_limits",
+        "refused_key",
         "envoy.filters.http.router",
     ]
 
@@ -68,7 +70,10 @@ def test_the_real_secrets() -> None:
 @pytest.mark.parametrize(("dummy", "found"), [(True, False), (False, True)])
 def test_a_certificate_on_the_host(dummy: bool, found: bool) -> None:
     listeners = {"public": {"address": "::", "port": 443, "tls": ON_HOST}}
-    assert (ON_HOST["private_key"] in json.dumps(folded(dummy_secrets=dummy, gateway_listeners=listeners))) is found
+    text = json.dumps(folded(dummy_secrets=dummy, gateway_listeners=listeners))
+    assert (ON_HOST["private_key"] in text) is found
+    assert (ON_HOST["client_ca"] in text) is found
+    assert "trusted_ca" in text
 
 
 def test_other_files_do_not_matter() -> None:

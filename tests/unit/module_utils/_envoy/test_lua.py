@@ -17,7 +17,7 @@ luajit = pytest.importorskip("lupa.luajit21")
 
 # Envoy's side of the scripts: a request, whose headers must not be used any more once the body was waited for.
 HARNESS = rb"""
-function ask(given, body, upstream_name)
+function ask(given, body, of_route)
   local result, current = { headers = {} }, nil
   for name, value in pairs(given) do result.headers[name] = value end
   local function headers()
@@ -25,6 +25,7 @@ function ask(given, body, upstream_name)
     local function check() if not object.alive then error("object used outside of proper scope") end end
     function object:get(name) check() return result.headers[name] end
     function object:replace(name, value) check() result.headers[name] = value end
+    function object:remove(name) check() result.headers[name] = nil end
     current = object
     return object
   end
@@ -41,7 +42,15 @@ function ask(given, body, upstream_name)
   end
   function handle:respond(answer, text) result.status, result.message = answer[":status"], text end
   function handle:clearRouteCache() result.cleared = true end
-  function handle:metadata() return { get = function(_, name) if name == "model" then return upstream_name end end } end
+  function handle:metadata()
+    return { get = function(_, name) if of_route and name == of_route[1] then return of_route[2] end end }
+  end
+  function handle:streamInfo()
+    return { dynamicMetadata = function() return { set = function(_, space, name, value)
+      assert(space == "gw")
+      result[name] = value
+    end } end }
+  end
   envoy_on_request(handle)
   return result
 end
@@ -58,9 +67,11 @@ class Script:
         self._lua.execute(HARNESS)
         self._ask = self._lua.globals().ask
 
-    def ask(self, body: bytes, name: str | None = None, **headers: str) -> Any:
+    def ask(self, body: bytes, name: str | None = None, *, setting: str = "model", **headers: str) -> Any:
+        """Send a request on a route that has ``name`` as its ``setting``."""
         table = {key.replace("__", ":").replace("_", "-").encode(): value.encode() for key, value in headers.items()}
-        return self._ask(self._lua.table_from(table), body, name.encode() if name is not None else None)
+        of_route = None if name is None else self._lua.table_from([setting.encode(), name.encode()])
+        return self._ask(self._lua.table_from(table), body, of_route)
 
 
 @pytest.fixture(scope="module")
@@ -307,6 +318,132 @@ class TestRequests:
     def test_more_consumers_than_lua_has_constants(self) -> None:
         script = Script(lua.read_model_script((f"consumer-{n}", f"group-{n % 7}") for n in range(100000)))
         assert read(script, b'{"model":"x"}', x_gw_consumer="consumer-99999").headers[b"x-gw-access"] == b"group-4"
+
+
+class TestRenamingAtOnce:
+    @given(good_objects(), PLAIN_NAMES)
+    @settings(max_examples=300, deadline=None)
+    def test_nothing_else_changes(self, reader: Script, case: tuple[str, str], name: str) -> None:
+        text, model = case
+        result = reader.ask(text.encode(), name, x_gw_consumer="team", __method="POST", __path="/v1/embeddings")
+        if not fits(model):
+            assert (result.status, result.body) == (b"400", None)
+            return
+        (before,), (after,) = parsed(text.encode()), parsed(result.body)
+        assert [key for key, _other in before] == [key for key, _other in after]
+        for (key, was), (_other, now) in zip(before, after):
+            assert now == name if key == "model" else plain(now) == plain(was)
+        assert model_of(result) == model
+
+    def test_no_name_no_change(self, reader: Script) -> None:
+        assert read(reader, b'{"model":"x"}', __path="/v1/embeddings").body is None
+
+
+# ---- usage of streams: what is asked for
+
+OPTIONS = st.dictionaries(
+    st.sampled_from(["include_usage", "include_usage", "include_obfuscation", "a{", "x"]),
+    st.sampled_from([True, False, None, 1, "true", {"include_usage": True}, [True]]),
+    max_size=3,
+)
+STREAMS = st.fixed_dictionaries(
+    {"model": PLAIN_NAMES},
+    optional={
+        "stream": st.sampled_from([True, True, True, False, None, 1, "true", {}]),
+        "stream_options": OPTIONS | st.sampled_from([None, True, "x", []]),
+        "messages": JSON_VALUES,
+        "streams": st.just({"stream": False, "stream_options": 1}),
+    },
+).flatmap(lambda body: st.permutations(list(body.items())).map(dict))
+REFUSED = object()
+
+
+def asked(body: Mapping[str, Any]) -> Any:
+    """The options of a stream whose usage is to be asked for; None when there is nothing to ask."""
+    stream, options = body.get("stream"), body.get("stream_options")
+    if not (stream is None or isinstance(stream, bool)):
+        return REFUSED
+    if not stream:
+        return None
+    if options is None:
+        return {"include_usage": True}
+    if not isinstance(options, dict):
+        return REFUSED
+    wish = options.get("include_usage")
+    if not (wish is None or isinstance(wish, bool)):
+        return REFUSED
+    return None if wish else {**options, "include_usage": True}
+
+
+class TestAsking:
+    @given(STREAMS, st.sampled_from([(None, (",", ":")), (None, (", ", ": ")), (1, (" ,", " : "))]), st.booleans())
+    @settings(max_examples=800, deadline=None)
+    def test_the_usage_is_asked_for_and_nothing_else_changes(
+        self, reader: Script, body: dict[str, Any], layout: tuple[Any, tuple[str, str]], as_is: bool
+    ) -> None:
+        text = json.dumps(body, indent=layout[0], separators=layout[1]).encode()
+        setting = {"name": "as_is", "setting": "stream_usage"} if as_is else {}
+        result = read(reader, text, **setting)
+        wanted = asked(body)
+        if wanted is REFUSED:
+            assert result.status == b"400"
+            assert result.message
+        elif wanted is None or as_is:
+            assert result.body is None
+            assert not result.request.hide_usage
+        else:
+            assert json.loads(result.body) == {**body, "stream_options": wanted}
+            assert result.request.hide_usage
+
+    @given(STREAMS, PLAIN_NAMES)
+    @settings(max_examples=200, deadline=None)
+    def test_the_model_is_renamed_as_well(self, reader: Script, body: dict[str, Any], name: str) -> None:
+        result = read(reader, json.dumps(body).encode(), name=name)
+        wanted = asked(body)
+        if wanted is not REFUSED:
+            options = {} if wanted is None else {"stream_options": wanted}
+            assert json.loads(result.body) == {**body, "model": name, **options}
+
+    @given(STREAMS, st.data())
+    @settings(max_examples=500, deadline=None)
+    def test_tampered_bodies(self, reader: Script, body: dict[str, Any], data: st.DataObject) -> None:
+        """Whatever a parser takes for a stream is asked for its usage, or refused."""
+        text = bytearray(json.dumps(body).encode())
+        for _turn in range(data.draw(st.integers(1, 3))):
+            at = data.draw(st.integers(0, len(text)))
+            text[at : at + data.draw(st.integers(0, 2))] = data.draw(
+                st.sampled_from([b'"', b"{", b"}", b",", b'"stream":true,', b'"stream_options":{},', b"true", b""])
+            )
+        result = read(reader, bytes(text))
+        for pairs in parsed(bytes(text)):
+            found = dict(pairs)
+            if result.status is None and found.get("stream"):
+                sent = json.loads(result.body or bytes(text))
+                assert sent["stream_options"]["include_usage"] is True
+
+    @pytest.mark.parametrize("path", ["/v1/responses", "/v1/embeddings"])
+    def test_other_endpoints(self, reader: Script, path: str) -> None:
+        result = read(reader, b'{"model":"x","stream":true,"stream_options":1}', __path=path)
+        assert model_of(result) == "x"
+        assert result.body is None
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            '"stream":true,"stream":true',
+            '"Stream":true',
+            '"stream":true,"STREAM_OPTIONS":{}',
+            '"stream":true,"stream_options":{"Include_Usage":false}',
+            '"stream":true,"stream_options":{"include_usag\\u0065":false}',
+            '"stream":true,"stream_options":{"include_usage":true,"include_usage":false}',
+            '"stream":true,"stream_options":{',
+        ],
+    )
+    def test_what_parsers_could_disagree_on(self, reader: Script, text: str) -> None:
+        assert read(reader, ('{"model":"x",' + text + "}").encode()).status == b"400"
+
+    def test_answers_are_asked_for_in_plain(self, reader: Script) -> None:
+        assert read(reader, b'{"model":"x"}', accept_encoding="gzip").headers[b"accept-encoding"] is None
 
 
 class TestRenaming:

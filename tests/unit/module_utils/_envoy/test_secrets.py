@@ -43,6 +43,7 @@ def consumers(*keys: str) -> dict[str, Any]:
 
 def test_there_is_a_file_for_everything_with_a_secret() -> None:
     assert sorted(secrets()) == [
+        "clients-public.json",
         "consumers.json",
         "listener-public.json",
         "provider-azure_eu-7c827513.json",
@@ -142,8 +143,8 @@ class TestKeys:
 
 
 class TestCertificates:
-    def listener(self, certificate: str, key: str) -> dict[str, SecretFile]:
-        tls = {"certificate": certificate, "private_key": key}
+    def listener(self, certificate: str, key: str, authority: str | None = None) -> dict[str, SecretFile]:
+        tls = {"certificate": certificate, "private_key": key, **({"client_ca": authority} if authority else {})}
         return secrets(gateway_listeners={"public": {"address": "::", "port": 443, "tls": tls}})
 
     def test_both_from_a_store(self) -> None:
@@ -169,6 +170,17 @@ class TestCertificates:
         file = self.listener(PEM, PEM)["listener-public.json"]
         assert file.references == ()
         assert rendered(file)["tls_certificate"]["private_key"] == {"inline_string": PEM}
+
+    @pytest.mark.parametrize("authority", ["vault://kv/tls/clients#ca", PEM])
+    def test_the_cas_of_clients(self, authority: str) -> None:
+        file = self.listener("/etc/a.pem", "/etc/a.key", authority)["clients-public.json"]
+        resource = rendered(file, PEM)
+        assert resource["name"] == "clients-public"
+        assert resource["validation_context"] == {"trusted_ca": {"inline_string": PEM}}
+        assert not file.may_end
+
+    def test_the_cas_of_clients_on_the_host(self) -> None:
+        assert "clients-public.json" not in self.listener("/etc/a.pem", "/etc/a.key", "/etc/clients.pem")
 
     def test_what_is_no_pem(self) -> None:
         with pytest.raises(SecretError, match=r"vault://kv/tls/gateway#certificate is not PEM text"):

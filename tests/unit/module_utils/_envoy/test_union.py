@@ -38,7 +38,7 @@ def raw_spec(**changes: Any) -> dict[str, Any]:
             "a": {"type": "openai", "base_url": "https://a.example/v1", "api_key": "env://A"},
             "b": {"type": "openai_compatible", "base_url": "http://b.example/v1"},
         },
-        "gateway_models": {"m": {"targets": [{"provider": "a", "model": "m"}]}},
+        "gateway_models": {"m": {"targets": [{"provider": "a", "model": "m"}, {"provider": "b", "model": "m"}]}},
         "gateway_consumers": {"c": {"api_keys": ["env://C"], "models": ["*"]}},
     }
     return {**spec, **changes}
@@ -121,8 +121,14 @@ def may_use(files: Files, consumer: str, model: str) -> bool:
     return "matcher" in rbac and group in rbac["matcher"]["matcher_tree"]["exact_match_map"]["map"]
 
 
+def written(route: Mapping[str, Any], name: str, before: str) -> str:
+    """The model's name in a body that passed the filter of that name on a route."""
+    found: str = route.get("metadata", {}).get("filter_metadata", {}).get(name, {}).get("model", before)
+    return found
+
+
 def gaps(files: Files) -> Iterator[str]:
-    """Whatever a route or an endpoint names that is not there."""
+    """Whatever a route or an endpoint names that is not there, and wrong names of models."""
     clusters = {cluster["name"]: cluster for cluster in resources(files, CDS)}
     egress = routes(matcher(files, EGRESS))
     for model, route in routes(matcher(files, GATEWAY)).items():
@@ -130,12 +136,23 @@ def gaps(files: Files) -> Iterator[str]:
         if cluster is None:
             yield f"{model}: {route['route']['cluster']}"
             continue
+        arriving = written(route, xds.READ_MODEL, model)
+        if cluster["name"].startswith("provider:"):
+            if arriving != route["metadata"]["filter_metadata"]["gw"]["upstream_model"]:
+                yield f"{model}: is called {arriving}"
+            continue
         for rank in cluster["load_assignment"]["endpoints"]:
             for endpoint in rank["lb_endpoints"]:
-                deployment = endpoint["metadata"]["filter_metadata"]["gw"]["deployment"]
+                described = endpoint["metadata"]["filter_metadata"]["gw"]
+                deployment = described["deployment"]
                 if deployment not in egress:
                     yield f"{model}: {deployment}"
-                elif egress[deployment]["route"]["cluster"] not in clusters:
+                    continue
+                enabled = xds.RENAME_MODEL in egress[deployment].get("typed_per_filter_config", {})
+                name = written(egress[deployment], xds.RENAME_MODEL, arriving) if enabled else arriving
+                if name != described["model"]:
+                    yield f"{model}: is called {name} for {deployment}"
+                if egress[deployment]["route"]["cluster"] not in clusters:
                     yield f"{model}: {egress[deployment]['route']['cluster']}"
 
 
@@ -212,19 +229,26 @@ class TestSteps:
     def test_only_more(self) -> None:
         """What is only added needs no pruning: the new files are their own union."""
         _other, old = compiled(raw_spec())
-        more = {"targets": [{"provider": "b", "model": "x"}]}
+        more = {"targets": [{"provider": "b", "model": "x"}], "fallbacks": [{"provider": "a", "model": "x"}]}
         _other, new = compiled(raw_spec(gateway_models={**raw_spec()["gateway_models"], "more": more}))
         assert len(transition(old, new)) == 2
 
-    def test_only_less(self) -> None:
+    def test_a_model_with_one_deployment_is_only_a_route(self) -> None:
+        _other, old = compiled(raw_spec())
         more = {"targets": [{"provider": "b", "model": "x"}]}
+        _other, new = compiled(raw_spec(gateway_models={**raw_spec()["gateway_models"], "more": more}))
+        assert transition(old, new) == (xds_of(new),)
+
+    def test_only_less(self) -> None:
+        more = {"targets": [{"provider": "b", "model": "x"}], "fallbacks": [{"provider": "a", "model": "x"}]}
         _other, old = compiled(raw_spec(gateway_models={**raw_spec()["gateway_models"], "more": more}))
         _other, new = compiled(raw_spec())
         assert len(transition(old, new)) == 2
 
     def test_something_else(self) -> None:
         _other, old = compiled(raw_spec())
-        _other, new = compiled(raw_spec(gateway_models={"m": {"targets": [{"provider": "b", "model": "m"}]}}))
+        other = {"targets": [{"provider": "b", "model": "m"}], "fallbacks": [{"provider": "a", "model": "x"}]}
+        _other, new = compiled(raw_spec(gateway_models={"m": other}))
         first, second, third = transition(old, new)
         assert version(first) == f"{version(xds_of(new))}.1"
         assert version(second) == f"{version(xds_of(new))}.2"

@@ -93,6 +93,12 @@ def test_consumer_without_limit() -> None:
     ]
 
 
+def test_a_limit_for_every_model_is_a_limit() -> None:
+    place = ("gateway_consumers", "search-team", "limits")
+    assert not findings((place, {"models": {"*": {"requests_per_minute": 1}}}))
+    assert len(findings((place, {"models": {"gpt-*": {"requests_per_minute": 1}}}))) == 1
+
+
 @pytest.mark.parametrize("severity", SEVERITIES)
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_every_rule_takes_every_severity(rule: Any, severity: str) -> None:

@@ -273,3 +273,14 @@ def test_process_digest() -> None:
     )
     for path in files:
         assert admin.process_digest({**files, path: "other"}) != digest
+
+
+def test_a_pruned_file_of_a_listener_that_drains_is_no_refusal() -> None:
+    names = ("listener-a", "clients-a", "provider-a-0123abcd")
+    now = {f"sds.{name}.{counter}": 1 for name in names for counter in ("update_failure", "update_rejected")}
+    assert [line.partition(" ")[0] for line in admin.refusals(now, {})] == [
+        "sds.clients-a.update_rejected",
+        "sds.listener-a.update_rejected",
+        "sds.provider-a-0123abcd.update_failure",
+        "sds.provider-a-0123abcd.update_rejected",
+    ]

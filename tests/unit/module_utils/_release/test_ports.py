@@ -111,17 +111,22 @@ def test_secret_files_that_a_release_reads(world: World) -> None:
 
 def test_certificates_on_the_host(world: World) -> None:
     raw = spec("a")
-    pair = {"certificate": "/nowhere/a.pem", "private_key": str(world.directory / "a.key")}
+    pair = {
+        "certificate": "/nowhere/a.pem",
+        "private_key": str(world.directory / "a.key"),
+        "client_ca": "/nowhere/clients.pem",
+    }
     raw["gateway_listeners"]["public"]["tls"] = pair
     (world.directory / "a.key").write_text("key")
     files = {file.path: file.content for file in world.bundle(raw).files if file.path.startswith("envoy/")}
     given = ["consumers.json"]
     assert checks.problems(world.host, files, given, (), None) == (
-        "the certificate or key /nowhere/a.pem is not on this host",
+        "the certificate, key or CA /nowhere/clients.pem is not on this host",
+        "the certificate, key or CA /nowhere/a.pem is not on this host",
     )
     if os.geteuid() == 0:
         (world.directory / "a.key").chmod(0o600)
-        unreadable, _absent = checks.problems(world.host, files, given, (), (65534, 65534))
+        _clients, unreadable, _absent = checks.problems(world.host, files, given, (), (65534, 65534))
         assert unreadable.endswith("a.key cannot be read by the user that Envoy runs as")
 
 

@@ -136,6 +136,11 @@ def test_what_people_are_told(names: dict[str, list[str]], files: list[str], lin
     assert list(lines(names, files)) == shown
 
 
+def test_the_cas_of_clients_are_their_listeners() -> None:
+    assert rotated({}, {"clients-public.json": secret_document("x")}) == Rotated(listeners=("public",))
+    assert unnamed(["clients-public.json"], {"listeners": ["public"]}) == ()
+
+
 def test_a_file_is_explained_by_its_name_only() -> None:
     assert unnamed(["provider-openai-0123abcd.json"], {"listeners": ["openai"], "consumers": ["openai"]}) == (
         "provider-openai-0123abcd.json",

@@ -40,11 +40,16 @@ BUILD = "0" * 40 + "/1.40.0/Clean/RELEASE/BoringSSL"
 
 
 def spec(*models: str, port: int = 8443, size: str = "small", **more: Any) -> dict[str, Any]:
-    """A small spec."""
+    """A small spec, whose models have clusters of their own."""
+
+    def model(name: str) -> dict[str, Any]:
+        other = {"provider": "p", "model": f"{name}-other"}
+        return {"targets": [{"provider": "p", "model": name}], "fallbacks": [other]}
+
     return {
         "gateway_listeners": {"public": {"address": "127.0.0.1", "port": port}},
         "gateway_providers": {"p": {"type": "openai_compatible", "base_url": "http://127.0.0.1:1/v1"}},
-        "gateway_models": {name: {"targets": [{"provider": "p", "model": name}]} for name in models},
+        "gateway_models": {name: model(name) for name in models},
         "gateway_consumers": {"alice": {"api_keys": ["vault://kv/alice#key"], "models": ["*"]}},
         "gateway_size": size,
         **more,

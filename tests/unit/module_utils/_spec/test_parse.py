@@ -12,12 +12,15 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._errors import S
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import (
     SIZES,
     Consumer,
+    Cors,
     Limits,
     Listener,
     Metrics,
     Model,
+    ModelLimit,
     Price,
     Provider,
+    SharedLimits,
     Size,
     Spec,
     Target,
@@ -38,7 +41,12 @@ MINIMAL: dict[str, Any] = {
 def test_every_key_arrives_in_the_model() -> None:
     assert parse_spec(every_key()) == Spec(
         listeners=(
-            Listener("local", "127.0.0.1", 8080),
+            Listener(
+                "local",
+                "127.0.0.1",
+                8080,
+                cors=Cors(("https://app.example.com", "https://*.example.org"), max_age=300.0),
+            ),
             Listener(
                 "public",
                 "0.0.0.0",
@@ -47,6 +55,7 @@ def test_every_key_arrives_in_the_model() -> None:
                     certificate=Reference("vault", "kv/tls/gateway", "certificate"),
                     private_key=Reference("vault", "kv/tls/gateway", "private_key"),
                     min_version="1.3",
+                    client_ca=Reference("vault", "kv/tls/gateway", "client_ca"),
                 ),
             ),
         ),
@@ -68,6 +77,7 @@ def test_every_key_arrives_in_the_model() -> None:
                 "vllm",
                 "openai_compatible",
                 (BaseUrl("http", "10.20.0.5", 8000, "/v1"), BaseUrl("http", "10.20.0.6", 8000, "/v1")),
+                stream_usage="as_is",
             ),
         ),
         models=(
@@ -77,6 +87,7 @@ def test_every_key_arrives_in_the_model() -> None:
                 fallbacks=(Target("vllm", "qwen3-32b", 1),),
                 timeouts=Timeouts(first_byte=90.0, idle=300.0),
                 price=Price(1.25, 10.0),
+                limits=SharedLimits(3000),
             ),
             Model("text-embedding-3-small", targets=(Target("openai", "text-embedding-3-small", 1),)),
         ),
@@ -89,7 +100,7 @@ def test_every_key_arrives_in_the_model() -> None:
                     Reference("vault", "kv/consumers/search", "previous"),
                 ),
                 ("gpt-5", "text-embedding-*"),
-                Limits(600),
+                Limits(600, (ModelLimit("gpt-5", 60),)),
             ),
         ),
         size=Size("custom", 4, 2 * 1024**3, 400),

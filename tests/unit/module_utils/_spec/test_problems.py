@@ -40,20 +40,55 @@ SEARCH = (CONSUMERS, "search-team")
         (
             (*PUBLIC, "zzz"),
             1,
-            "gateway_listeners.public.zzz: is not a known key; known are address, port, tls",
+            "gateway_listeners.public.zzz: is not a known key; known are address, port, tls, cors",
         ),
         (
             (*GPT, "timeouts", "first-byte"),
             "1s",
             "gateway_models.gpt-5.timeouts.first-byte: is not a known key; did you mean 'first_byte'?",
         ),
-        ((*PUBLIC, 5), 1, "gateway_listeners.public.5: is not a known key; known are address, port, tls"),
+        ((*PUBLIC, 5), 1, "gateway_listeners.public.5: is not a known key; known are address, port, tls, cors"),
         # Keys and words of later releases.
-        ((*PUBLIC, "tls", "client_ca"), "/x", "gateway_listeners.public.tls.client_ca: is not supported yet"),
         (
             (*SEARCH, "limits", "tokens_per_minute"),
             5,
             "gateway_consumers.search-team.limits.tokens_per_minute: is not supported yet",
+        ),
+        (
+            (*SEARCH, "limits", "models", "gpt-6"),
+            {"requests_per_minute": 1},
+            "gateway_consumers.search-team.limits.models.gpt-6: no model named 'gpt-6'; did you mean 'gpt-5'?",
+        ),
+        (
+            (*SEARCH, "limits", "models", "claude-*"),
+            {"requests_per_minute": 1},
+            "gateway_consumers.search-team.limits.models.claude-*: no model matches 'claude-*'",
+        ),
+        (
+            (*SEARCH, "models"),
+            ["text-embedding-*"],
+            "gateway_consumers.search-team.limits.models.gpt-5: is no model that the consumer may use",
+        ),
+        (
+            (*SEARCH, "models", 0),
+            "gpt-6",
+            "gateway_consumers.search-team.models[0]: no model named 'gpt-6'; did you mean 'gpt-5'?",
+        ),
+        (
+            (*SEARCH, "limits", "models", "gpt 5"),
+            {"requests_per_minute": 1},
+            "gateway_consumers.search-team.limits.models.gpt 5: 'gpt 5' must be a model's name or a pattern such as "
+            "'text-embedding-*'",
+        ),
+        (
+            (*SEARCH, "limits", "models", "gpt-5"),
+            {},
+            "gateway_consumers.search-team.limits.models.gpt-5.requests_per_minute: is required",
+        ),
+        (
+            (*GPT, "limits", "tokens_per_minute"),
+            7,
+            "gateway_models.gpt-5.limits.tokens_per_minute: is not supported yet",
         ),
         (
             (*SEARCH, "limits", "tokens_per_day"),

@@ -25,7 +25,7 @@ def words_of(value: Any) -> set[str]:
     return {value} if isinstance(value, str) else set()
 
 
-WORDS = sorted(words_of(every_key()) | {"gateway_shared", "anthropic", "client_ca", "aws-sm://a#b", "sk-plain"})
+WORDS = sorted(words_of(every_key()) | {"gateway_shared", "anthropic", "aws-sm://a#b", "sk-plain"})
 scalars = (
     st.none()
     | st.booleans()
@@ -84,7 +84,7 @@ def test_a_spec_with_anything_somewhere(changes: list[tuple[tuple[Any, ...], Any
 
 INDEPENDENT = [
     (("gateway_listeners", "public", "port"), 0, "gateway_listeners.public.port"),
-    (("gateway_listeners", "public", "tls", "client_ca"), "/x", "gateway_listeners.public.tls.client_ca"),
+    (("gateway_listeners", "public", "tls", "client_ca"), "", "gateway_listeners.public.tls.client_ca"),
     (("gateway_listeners", "local", "address"), "nowhere", "gateway_listeners.local.address"),
     (("gateway_providers", "openai", "type"), "opena", "gateway_providers.openai.type"),
     (("gateway_providers", "vllm", "base_url", 1), "http://10.20.0.5:8000/v1", "gateway_providers.vllm.base_url[1]"),
@@ -95,6 +95,12 @@ INDEPENDENT = [
     (("gateway_models", "gpt-5", "price"), [], "gateway_models.gpt-5.price"),
     (("gateway_models", "two words"), {"targets": [{"provider": "vllm", "model": "x"}]}, "gateway_models.two words"),
     (("gateway_models", "empty"), {"targets": []}, "gateway_models.empty.targets"),
+    (("gateway_models", "text-embedding-3-small", "limits"), 7, "gateway_models.text-embedding-3-small.limits"),
+    (
+        ("gateway_consumers", "search-team", "limits", "models", "gpt-6"),
+        {"requests_per_minute": 1},
+        "gateway_consumers.search-team.limits.models.gpt-6",
+    ),
     (("gateway_consumers", "batch", "models", 0), "gpt-6", "gateway_consumers.batch.models[0]"),
     (("gateway_consumers", "search-team", "api_keys", 1), "", "gateway_consumers.search-team.api_keys[1]"),
     (("gateway_consumers", "batch", "limits"), {"tokens_per_day": 1}, "gateway_consumers.batch.limits.tokens_per_day"),
@@ -146,7 +152,11 @@ def valid_specs(draw: st.DrawFn) -> dict[str, Any]:
             ]
         timeouts = st.fixed_dictionaries({}, optional={"first_byte": durations, "idle": durations})
         prices = st.fixed_dictionaries({"input": st.floats(0, 1e6), "output": st.integers(0, 100)})
-        return {**entry, **draw(st.fixed_dictionaries({}, optional={"timeouts": timeouts, "price": prices}))}
+        rates = st.fixed_dictionaries({}, optional={"requests_per_minute": st.integers(1, 100000000)})
+        return {
+            **entry,
+            **draw(st.fixed_dictionaries({}, optional={"timeouts": timeouts, "price": prices, "limits": rates})),
+        }
 
     def provider(name: str) -> dict[str, Any]:
         azure = draw(st.booleans())
@@ -160,11 +170,20 @@ def valid_specs(draw: st.DrawFn) -> dict[str, Any]:
         }
 
     def consumer() -> dict[str, Any]:
-        patterns = st.sampled_from([*models, *(name[:1] + "*" for name in models), "*"])
+        patterns = draw(
+            st.lists(
+                st.sampled_from([*models, *(name[:1] + "*" for name in models), "*"]),
+                min_size=1,
+                max_size=3,
+                unique=True,
+            )
+        )
+        of_models = st.dictionaries(st.sampled_from(patterns), st.just({"requests_per_minute": 7}))
+        limits = st.fixed_dictionaries({}, optional={"requests_per_minute": st.just(60), "models": of_models})
         return {
             "api_keys": [next(keys) for _turn in range(draw(st.integers(1, 3)))],
-            "models": draw(st.lists(patterns, min_size=1, max_size=3, unique=True)),
-            **draw(st.sampled_from([{}, {"limits": {}}, {"limits": {"requests_per_minute": 60}}])),
+            "models": patterns,
+            **draw(st.fixed_dictionaries({}, optional={"limits": limits})),
         }
 
     def listener(port: int) -> dict[str, Any]:

@@ -31,12 +31,19 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
             "certificate": "vault://kv/tls/gateway#certificate",
             "private_key": "vault://kv/tls/gateway#private_key",
             "min_version": "1.3",
+            "client_ca": "vault://kv/tls/gateway#client_ca",
         },
     }
     assert resources["gateway_models.text-embedding-3-small"] == {
         "targets": [{"provider": "openai", "model": "text-embedding-3-small", "weight": 1}],
         "fallbacks": [],
         "timeouts": {"first_byte": "120s", "idle": "300s"},
+    }
+    assert resources["gateway_models.gpt-5"]["limits"] == {"requests_per_minute": 3000}
+    assert resources["gateway_consumers.batch"]["limits"] == {}
+    assert resources["gateway_consumers.search-team"]["limits"] == {
+        "requests_per_minute": 600,
+        "models": {"gpt-5": {"requests_per_minute": 60}},
     }
     assert resources["gateway_models.gpt-5"]["fallbacks"] == [{"provider": "vllm", "model": "qwen3-32b"}]
     assert resources["gateway_providers.openai"] == {

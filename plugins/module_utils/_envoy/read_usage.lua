@@ -1,0 +1,306 @@
+-- What an answer says of itself: its usage and its model, as dynamic metadata for the log and the counters. Nothing is
+-- held back but the incomplete last line of a stream, and of that only where an event may have to be left out: no client
+-- can use half an event. The compiler puts locate.lua before this file.
+local match, concat = string.match, table.concat
+local COLON = 58
+local LONGEST_MODEL, LONGEST_USAGE, LONGEST_HELD = 256, 8192, 16384
+-- More is no number of tokens.
+local MOST_TOKENS = 1e9
+
+local TOKENS = {
+  prompt_tokens = "input",
+  input_tokens = "input",
+  completion_tokens = "output",
+  output_tokens = "output",
+}
+local DETAILS = {
+  prompt_tokens_details = { cached_tokens = "cached" },
+  input_tokens_details = { cached_tokens = "cached" },
+  completion_tokens_details = { reasoning_tokens = "reasoning" },
+  output_tokens_details = { reasoning_tokens = "reasoning" },
+}
+
+-- The numbers in a usage object, or nil without any.
+local function read_tokens(text)
+  local found, any = {}, false
+  local function number(name, value)
+    local tokens = tonumber(match(text, "^(%d+)%.?0*[ \t\r\n,}]", value))
+    if tokens and tokens <= MOST_TOKENS then found[name], any = tokens, true end
+  end
+  walk(text, 2, function(from, to, value)
+    local key = sub(text, from, to)
+    local names = DETAILS[key]
+    if TOKENS[key] then
+      number(TOKENS[key], value)
+    elseif names and byte(text, value) == OPEN_BRACE then
+      return (walk(text, value + 1, function(inner_from, inner_to, inner_value)
+        local name = names[sub(text, inner_from, inner_to)]
+        if name then number(name, inner_value) end
+      end))
+    end
+  end)
+  if not any then return nil end
+  -- Embeddings have no output. What is added up is always both.
+  found.input, found.output = found.input or 0, found.output or 0
+  return found
+end
+
+-- ---- one JSON text that comes in pieces. Looked at are its top-level keys, and those within "response".
+
+local INTERESTING = { model = true, usage = true, choices = true, response = true }
+
+local function scanner()
+  return { depth = 0 }
+end
+
+-- A string that is worth looking at has come to its end.
+local function take_string(s, content)
+  if s.model_next then
+    s.model_next = false
+    if #content > 0 and #content <= LONGEST_MODEL and not find(content, "[\\%c\128-\255]") then s.model = content end
+  else
+    s.word = content
+  end
+end
+
+-- What follows a string that may be a key, or a key.
+local function take_next(s, char)
+  if s.word then
+    s.key = char == COLON and INTERESTING[s.word] and s.word or nil
+    s.word = nil
+    return char == COLON
+  end
+  local key = s.key
+  s.key = nil
+  if key == "model" then
+    s.model_next = char == QUOTE
+  elseif key == "usage" then
+    if char == OPEN_BRACE then s.usage_depth, s.usage_parts, s.usage_length = s.depth, {}, 0 end
+  elseif key == "response" then
+    if char == OPEN_BRACE and s.depth == 1 then s.within_response = true end
+  elseif key == "choices" then
+    s.key = char == OPEN_BRACKET and "first choice" or nil
+    if s.key then s.depth = s.depth + 1 end
+    return s.key ~= nil
+  elseif key == "first choice" then
+    s.no_choices = char == 93
+  end
+  return false
+end
+
+-- Takes a piece of the text from `position` on. What is next is found by plain searches, one for each character, whose
+-- results are kept until they are passed: much faster than a pattern where there is little to find.
+local function scan(s, text, position)
+  local length, depth = #text, s.depth
+  local never = length + 1
+  local quote, brace, brace_end, bracket, bracket_end = 0, 0, 0, 0, 0
+  local usage_from = s.usage_depth and position
+  while position <= length do
+    if s.word or s.key then
+      local at = find(text, "[^ \t\r\n]", position)
+      if not at then break end
+      s.depth = depth
+      if take_next(s, byte(text, at)) then at = at + 1 end
+      depth = s.depth
+      if s.usage_depth and not usage_from then usage_from = at end
+      position = at
+    elseif s.quoted then
+      if s.escaped then position, s.escaped = position + 1, false end
+      local close = string_end(text, position)
+      if s.part then
+        local stop = close and close - 1 or length
+        -- One character too many is enough to know that it is too long.
+        s.part = s.part .. sub(text, position, math.min(stop, position + LONGEST_MODEL - #s.part))
+      end
+      if not close then
+        local before = length
+        while before >= position and byte(text, before) == BACKSLASH do before = before - 1 end
+        s.escaped = (length - before) % 2 == 1
+        break
+      end
+      s.quoted = false
+      if s.part then take_string(s, s.part) end
+      position = close + 1
+    else
+      if quote < position then quote = find(text, '"', position, true) or never end
+      if brace < position then brace = find(text, "{", position, true) or never end
+      if brace_end < position then brace_end = find(text, "}", position, true) or never end
+      if bracket < position then bracket = find(text, "[", position, true) or never end
+      if bracket_end < position then bracket_end = find(text, "]", position, true) or never end
+      local up = brace < bracket and brace or bracket
+      local down = brace_end < bracket_end and brace_end or bracket_end
+      if quote < up and quote < down then
+        local close = string_end(text, quote + 1)
+        local looked_at = depth == 1 or (depth == 2 and s.within_response)
+        if not close then
+          s.quoted, s.part = true, looked_at and "" or nil
+          position = quote + 1
+        else
+          if looked_at and (s.model_next or INTERESTING[sub(text, quote + 1, close - 1)]) then
+            take_string(s, sub(text, quote + 1, close - 1))
+          end
+          position = close + 1
+        end
+      elseif up < down then
+        depth = depth + 1
+        position = up + 1
+      elseif down < never then
+        depth = depth - 1
+        position = down + 1
+        if depth < 2 then s.within_response = false end
+        if depth == s.usage_depth then
+          local parts = s.usage_parts
+          parts[#parts + 1] = sub(text, usage_from, down)
+          s.usage = s.usage_length + (down - usage_from) < LONGEST_USAGE and read_tokens(concat(parts)) or s.usage
+          s.usage_depth, s.usage_parts, usage_from = nil, nil, nil
+        end
+      else
+        break
+      end
+    end
+  end
+  s.depth = depth
+  if usage_from then
+    s.usage_length = s.usage_length + length - usage_from + 1
+    if s.usage_length < LONGEST_USAGE then s.usage_parts[#s.usage_parts + 1] = sub(text, usage_from) end
+  end
+end
+
+-- ---- answers
+
+-- Notes what was found, at once, since nobody knows whether there is more to come.
+local function learn(handle, answer, s)
+  local usage = s.usage
+  if not usage and (answer.model or not s.model) then return end
+  answer.model = answer.model or s.model
+  if usage then
+    answer.input, answer.output = usage.input, usage.output
+    answer.cached, answer.reasoning = usage.cached, usage.reasoning
+  end
+  handle:streamInfo():dynamicMetadata():set("gw", "answer", answer)
+  s.usage, s.model = nil, nil
+end
+
+local function read_whole(handle)
+  local s, answer = scanner(), {}
+  for chunk in handle:bodyChunks() do
+    local length = chunk:length()
+    if length > 0 then
+      scan(s, chunk:getBytes(0, length), 1)
+      learn(handle, answer, s)
+    end
+  end
+end
+
+-- Where the next usage that is an object may be.
+local function usage_at(text, position)
+  while true do
+    local at = find(text, '"usage"', position, true)
+    if not at then return nil end
+    position = at + 7
+    if find(text, "^[ \t]*:[ \t]*{", position) then return at end
+  end
+end
+
+-- The end of the line of an event that is left out, and the empty line after it; `true` when there is no more of it.
+local LINE_ENDS = {
+  ["\n"] = 1, ["\n\n"] = true,
+  ["\r"] = 1, ["\r\r"] = true,
+  ["\r\n"] = 1, ["\r\n\r"] = 1, ["\r\n\r\n"] = true,
+}
+
+local function read_stream(handle, hide)
+  -- An incomplete line is in `held`, where it may have to be left out, or has gone on and is in the scanner `open`.
+  local held, open, ends, events = "", nil, nil, 0
+  local answer, last, sent = {}, nil, nil
+
+  -- What of the text is passed on; nil for all of it.
+  local function pass(text)
+    local out, kept, position, length = nil, 1, 1, #text
+    local usage = usage_at(text, 1)
+    while position <= length do
+      local stop = not ends and find(text, "[\r\n]", position)
+      if ends then
+        ends = ends .. sub(text, position, position)
+        local more = LINE_ENDS[ends]
+        if more then
+          position = position + 1
+          kept = position
+        end
+        if more ~= 1 then ends = nil end
+      elseif open then
+        scan(open, stop and sub(text, position, stop) or text, stop and 1 or position)
+        learn(handle, answer, open)
+        if stop then open = nil end
+        position = (stop or length) + 1
+      elseif not stop then
+        if hide and length - position < LONGEST_HELD then
+          held = sub(text, position)
+          out = out or {}
+          out[#out + 1] = sub(text, kept, position - 1)
+          return concat(out)
+        end
+        open = scanner()
+        scan(open, text, position)
+        learn(handle, answer, open)
+        break
+      else
+        if usage and usage < position then usage = usage_at(text, position) end
+        local told = usage and usage < stop
+        if (told or (not answer.model and events < 3)) and sub(text, position, position + 4) == "data:" then
+          events = events + 1
+          local s = scanner()
+          scan(s, sub(text, position, stop), 1)
+          local drop = hide and s.usage and s.no_choices
+          learn(handle, answer, s)
+          if drop then
+            out = out or {}
+            out[#out + 1] = sub(text, kept, position - 1)
+            kept, ends = stop, ""
+          end
+        end
+        position = ends and stop or stop + 1
+      end
+    end
+    if not out then return kept > 1 and sub(text, kept) or nil end
+    out[#out + 1] = sub(text, kept)
+    return concat(out)
+  end
+
+  for chunk in handle:bodyChunks() do
+    local length = chunk:length()
+    last, sent = chunk, ""
+    if length > 0 then
+      local text = chunk:getBytes(0, length)
+      local final = byte(text, length)
+      local whole = held == "" and not open and not ends and (final == 10 or final == 13)
+      if not whole or not answer.model or usage_at(text, 1) then
+        local before = held
+        held = ""
+        text = before .. text
+        local passed = pass(text)
+        sent = passed or text
+        if passed or before ~= "" then chunk:setBytes(sent) end
+      else
+        sent = text
+      end
+    end
+  end
+  -- A stream that ends in the midst of a line. What came last can still be changed, unless trailers came after it.
+  if held ~= "" and last then pcall(last.setBytes, last, sent .. held) end
+end
+
+function envoy_on_response(handle)
+  local known = handle:streamInfo():dynamicMetadata():get("gw")
+  local request = known and known.request
+  if not request then return end
+  local headers = handle:headers()
+  local encoding = headers:get("content-encoding")
+  if headers:get(":status") ~= "200" or (encoding and lower(encoding) ~= "identity") then return end
+  local kind = lower(headers:get("content-type") or "")
+  if find(kind, "^application/json") then return read_whole(handle) end
+  if find(kind, "^text/event%-stream") or request.hide_usage then
+    if request.hide_usage then headers:remove("content-length") end
+    return read_stream(handle, request.hide_usage)
+  end
+end
