@@ -66,6 +66,7 @@ _EVERY_KEY: dict[str, Any] = {
     },
     "gateway_size": {"concurrency": 4, "memory_max": "2G", "cpu_quota": "400%"},
     "gateway_limits_scope": "host",
+    "gateway_max_request_size": "32M",
     "gateway_release_keep": 7,
     "gateway_metrics": {"address": "::1", "port": 9903},
     "gateway_policies": {"consumer_without_limit": "off", "tls_version": "warn"},

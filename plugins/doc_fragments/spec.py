@@ -116,6 +116,12 @@ options:
       - fleet
       - host
     default: fleet
+  max_request_size:
+    description:
+      - The largest body of a request, which is held in memory as long as it may be sent to a fallback. A larger
+        one is refused.
+    type: str
+    default: 10M
   release_keep:
     description:
       - How many releases stay on a host, to roll back to.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +132,41 @@ def test_what_has_no_limit_is_told_none(world: World) -> None:
     answer = world.ask("two", "free")
     assert not [name for name in answer.headers if "ratelimit" in name or name.startswith("x-gw")]
     assert not [line for line in world.gateway.complaints().splitlines() if "[error]" in line or "[warn" in line]
+
+
+def over_http2(port: int, folder: Path, body: bytes) -> str:
+    """The status of an answer to curl, which speaks HTTP/2."""
+    (folder / "body").write_bytes(body)
+    headers = ["authorization: Bearer sk-modest", "content-type: application/json"]
+    command = ["curl", "-sS", "--http2-prior-knowledge", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "30"]
+    command += [argument for header in headers for argument in ("-H", header)]
+    command += ["--data-binary", f"@{folder / 'body'}", f"http://127.0.0.1:{port}/v1/chat/completions"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(("size", "limit", "words"), [("64K", 64 * 1024, "64 KiB"), ("32M", 32 * 1024**2, "32 MiB")])
+def test_the_largest_request(tmp_path: Path, size: str, limit: int, words: str) -> None:
+    port = free_port()
+    with providers("alpha") as running:
+        alpha = running["alpha"]
+        raw = {**raw_spec(port, free_port(), alpha), "gateway_max_request_size": size}
+        # A provider's name of the model that is longer than the client's.
+        raw["gateway_models"]["free"]["targets"][0]["model"] = "a-much-longer-name"
+        raw["gateway_models"]["shared"] = {
+            "targets": [{"provider": "alpha", "model": "x"}],
+            "fallbacks": [{"provider": "alpha", "model": "a-much-longer-name"}],
+        }
+        with gateway(tmp_path, raw):
+            for model in ("free", "shared"):
+                frame = b'{"model":"%s","messages":[],"x":"%%s"}' % model.encode()
+                body = frame % (b"x" * (limit - len(frame) + 2))
+                assert call(port, body=body, key="sk-modest").status == 200
+                assert int(alpha.seen()[-1]["headers"]["content-length"]) != limit
+                refused = call(port, body=body + b" ", key="sk-modest")
+                assert (refused.status, refused.error["code"]) == (413, "request_too_large")
+                assert refused.error["message"] == f"The request body is larger than {words}."
+            assert len(alpha.seen()) == 2
+            assert [over_http2(port, tmp_path, body + tail) for tail in (b"", b" ")] == ["200", "413"]
 
 
 def test_limits_come_and_go_without_a_new_listener(world: World) -> None:

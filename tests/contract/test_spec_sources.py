@@ -358,6 +358,8 @@ BAD: list[tuple[tuple[Any, ...], Any]] = [
     (("gateway_size", "memory_max"), "2GB"),
     (("gateway_size", "cpu_quota"), 400),
     (("gateway_limits_scope",), "world"),
+    (("gateway_max_request_size",), 10485760),
+    (("gateway_max_request_size",), "10MB"),
     (("gateway_release_keep",), 1),
     (("gateway_metrics", "prot"), 1),
     (("gateway_policies", "plain_sercet"), "off"),

@@ -61,7 +61,7 @@ def test_a_new_host_is_as_check_mode_said_and_a_second_run_changes_nothing() -> 
         assert not gateway.secrets.exists()
         made = succeed(gateway.play("site", "--diff"), changed=1)
         assert predicted.plan == made.plan
-        assert made.plan[-1] == "Plan: 11 to add, 0 to change, 0 to remove"
+        assert made.plan[-1] == "Plan: 12 to add, 0 to change, 0 to remove"
         assert ask(gateway)["system_fingerprint"] == "a"
         before = gateway.snapshot()
         succeed(gateway.play("site", "--diff"), changed=0)

@@ -41,13 +41,17 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references
 # Kept connections without a request are closed after this: shorter than the time a replaced process is given to drain.
 CONNECTION_IDLE_SECONDS = 75
 
+_CONNECTION_WINDOW_BYTES = 16 * 1024**2
+
 _TLS_VERSIONS = {"1.0": "TLSv1_0", "1.1": "TLSv1_1", "1.2": "TLSv1_2", "1.3": "TLSv1_3"}
 
 
 def compile_listeners(spec: Spec, host: Host) -> list[xds.Config]:
     """Return the listeners of a gateway; those of clients differ in address, certificate and CORS only."""
-    manager = _gateway_manager(host)
-    return [_listener(listener, host, manager) for listener in spec.listeners] + [_egress(host)]
+    manager = _gateway_manager(spec, host)
+    return [_listener(listener, host, manager, spec.max_request_size) for listener in spec.listeners] + [
+        _egress(spec, host)
+    ]
 
 
 def compile_host_certificates(spec: Spec) -> dict[str, xds.Config]:
@@ -63,7 +67,7 @@ def compile_host_certificates(spec: Spec) -> dict[str, xds.Config]:
     return found
 
 
-def _listener(listener: Listener, host: Host, manager: xds.Config) -> xds.Config:
+def _listener(listener: Listener, host: Host, manager: xds.Config, max_request_size: int) -> xds.Config:
     chain: xds.Config = {"filters": [cors.with_filter(listener, manager)]}
     if listener.tls is not None:
         chain["transport_socket"] = _tls(listener.name, listener.tls, host)
@@ -73,12 +77,12 @@ def _listener(listener: Listener, host: Host, manager: xds.Config) -> xds.Config
         name=f"listener:{listener.name}",
         stat_prefix=listener.name,
         address={"socket_address": {"address": listener.address, "port_value": listener.port}},
-        per_connection_buffer_limit_bytes=xds.MAX_BODY_BYTES,
+        per_connection_buffer_limit_bytes=max_request_size,
         filter_chains=[chain],
     )
 
 
-def _egress(host: Host) -> xds.Config:
+def _egress(spec: Spec, host: Host) -> xds.Config:
     manager = _manager(
         xds.EGRESS,
         host,
@@ -96,12 +100,12 @@ def _egress(host: Host) -> xds.Config:
         name=xds.EGRESS,
         internal_listener={},
         # A renamed model may make a body a little longer.
-        per_connection_buffer_limit_bytes=xds.MAX_BODY_BYTES + 64 * 1024,
+        per_connection_buffer_limit_bytes=spec.max_request_size + xds.BODY_GROWTH_BYTES,
         filter_chains=[{"filters": [manager]}],
     )
 
 
-def _gateway_manager(host: Host) -> xds.Config:
+def _gateway_manager(spec: Spec, host: Host) -> xds.Config:
     return _manager(
         GATEWAY,
         host,
@@ -116,13 +120,18 @@ def _gateway_manager(host: Host) -> xds.Config:
             "idle_timeout": f"{CONNECTION_IDLE_SECONDS}s",
             "headers_with_underscores_action": "DROP_HEADER",
         },
+        # What a stream of HTTP/2 may have in memory is its window, and that of a connection must not be in its way.
+        http2_protocol_options={
+            "initial_stream_window_size": spec.max_request_size,
+            "initial_connection_window_size": spec.max_request_size + _CONNECTION_WINDOW_BYTES,
+        },
         request_headers_timeout="10s",
         request_timeout="120s",
         # For what has no route, and so no timeouts of its own.
         stream_idle_timeout="600s",
         always_set_request_id_in_response=True,
         early_header_mutation_extensions=[_strip_internal_headers()],
-        local_reply_config=compile_gateway_replies(),
+        local_reply_config=compile_gateway_replies(spec.max_request_size),
         access_log=compile_access_log(host),
         http_filters=compile_gateway_filters(host),
     )

@@ -16,7 +16,7 @@ _REFUSED_KEY = 407
 _UNREACHED = "The model's provider could not be reached."
 
 
-def compile_gateway_replies() -> xds.Config:
+def compile_gateway_replies(max_request_size: int) -> xds.Config:
     """Return how the gateway listener words its errors. The first mapper that fits is used.
 
     407, 502 and a 401 of a request that was let in are failures of the provider of a model that has no other; the last
@@ -53,7 +53,7 @@ def compile_gateway_replies() -> xds.Config:
             _mapper(xds.status_filter(400), "%LOCAL_REPLY_BODY%", _INVALID, code="invalid_request"),
             _mapper(
                 xds.status_filter(413),
-                f"The request body is larger than {xds.MAX_BODY_BYTES // 1024**2} MiB.",
+                f"The request body is larger than {_size(max_request_size)}.",
                 _INVALID,
                 code="request_too_large",
             ),
@@ -100,6 +100,11 @@ def compile_refused_key() -> xds.Config:
     status = xds.extension("status", "type.matcher.v3.HttpResponseStatusCodeMatchInput")
     matcher = {"matcher_tree": {"input": status, "exact_match_map": {"map": {"401": {"action": policy}}}}}
     return xds.typed("extensions.filters.http.custom_response.v3.CustomResponse", custom_response_matcher=matcher)
+
+
+def _size(value: int) -> str:
+    """Write a number of bytes, which is one of whole KiB."""
+    return f"{value // 1024**2} MiB" if value % 1024**2 == 0 else f"{value // 1024} KiB"
 
 
 def _mapper(

@@ -100,7 +100,7 @@ def compile_gateway_routes(
             route = _direct(model, target, providers[target.provider], provider_clusters[target.provider])
         if not can_be_asked(model, providers):
             route["metadata"]["filter_metadata"].setdefault(xds.READ_MODEL, {})["stream_usage"] = "as_is"
-        models[model.name] = _model_route(model, route, access)
+        models[model.name] = _model_route(model, route, access, spec.max_request_size)
     bodies = {group: _listing(names) for group, names in access.models.items()}
     listings = {group: _listing_route(body) for group, body in bodies.items()}
     # A map must not be empty; an empty name is no header's value.
@@ -176,14 +176,14 @@ def _first_byte(model: Model) -> xds.Config:
     return {"per_try_timeout": xds.seconds(model.timeouts.first_byte)}
 
 
-def _model_route(model: Model, way: xds.Config, access: Access) -> xds.Config:
+def _model_route(model: Model, way: xds.Config, access: Access, max_request_size: int) -> xds.Config:
     timeouts = model.timeouts
     attempts = 1 + len(model.fallbacks)
     config: xds.Config = {
         "name": f"model:{model.name}",
         "match": {"prefix": CLIENT_PREFIX},
         # A renamed model may make a body a little longer than what was let in.
-        "request_body_buffer_limit": xds.MAX_BODY_BYTES + xds.BODY_GROWTH_BYTES,
+        "request_body_buffer_limit": max_request_size + xds.BODY_GROWTH_BYTES,
         **way,
         "route": {
             **way["route"],

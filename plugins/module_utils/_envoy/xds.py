@@ -43,9 +43,7 @@ REQUEST_ID_STATE = "gw.request_id"
 
 EGRESS = "egress"
 
-# A body is held in memory until its model is read, and longer so that it can be sent to a fallback: 10 MiB.
-MAX_BODY_BYTES = 10 * 1024 * 1024
-# What the gateway may add to it.
+# What the gateway may add to a body: the provider's name of the model, and the question for its usage.
 BODY_GROWTH_BYTES = 64 * 1024
 
 _TYPES = "type.googleapis.com/"

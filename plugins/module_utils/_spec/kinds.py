@@ -236,9 +236,9 @@ def duration(minimum_ms: int = 1) -> Quantity:
     return Quantity((("s", 1000), ("ms", 1), ("m", 60000), ("h", 3600000)), minimum_ms, 86400000, "120s", scale=1000)
 
 
-def byte_size(minimum: int) -> Quantity:
+def byte_size(minimum: int, maximum: int = 1024**5, example: str = "2G") -> Quantity:
     """Return the kind of an amount of memory, which the model holds in bytes."""
-    return Quantity((("T", 1024**4), ("G", 1024**3), ("M", 1024**2), ("K", 1024)), minimum, 1024**5, "2G")
+    return Quantity((("T", 1024**4), ("G", 1024**3), ("M", 1024**2), ("K", 1024)), minimum, maximum, example)
 
 
 def percent() -> Quantity:

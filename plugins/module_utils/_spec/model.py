@@ -400,6 +400,15 @@ class Spec:
             key="gateway_limits_scope",
         ),
     )
+    max_request_size: int = field(
+        default=10 * 1024**2,
+        metadata=spec(
+            byte_size(64 * 1024, 128 * 1024**2, "10M"),
+            "The largest body of a request, which is held in memory as long as it may be sent to a fallback. "
+            "A larger one is refused.",
+            key="gateway_max_request_size",
+        ),
+    )
     release_keep: int = field(
         default=5,
         metadata=spec(

@@ -17,9 +17,9 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table impo
 def spec_resources(spec: Spec) -> dict[str, dict[str, Any]]:
     """Return what a spec describes, by address.
 
-    Addresses are ``gateway_models.gpt-5`` for named things, and ``gateway_size``, ``gateway_limits_scope`` and
-    ``gateway_metrics``. Values are plain JSON in the notation of a spec, without what is not set; secrets are their
-    references, and ``(literal)`` stands for a value that is written in the spec.
+    Addresses are ``gateway_models.gpt-5`` for named things, and ``gateway_size``, ``gateway_limits_scope``,
+    ``gateway_max_request_size`` and ``gateway_metrics``. Values are plain JSON in the notation of a spec, without what
+    is not set; secrets are their references, and ``(literal)`` stands for a value that is written in the spec.
     """
     resources: dict[str, dict[str, Any]] = {}
     for kind in ("listeners", "providers", "models", "consumers"):
@@ -27,6 +27,7 @@ def spec_resources(spec: Spec) -> dict[str, dict[str, Any]]:
             resources[f"gateway_{kind}.{entry.name}"] = _rendered(entry, type(entry))
     resources["gateway_size"] = {"name": spec.size.name, **_rendered(spec.size, Size)}
     resources["gateway_limits_scope"] = {"scope": spec.limits_scope}
+    resources["gateway_max_request_size"] = {"size": _text_of("max_request_size", spec.max_request_size)}
     resources["gateway_metrics"] = _rendered(spec.metrics, Metrics)
     return resources
 
@@ -45,6 +46,8 @@ def spec_variables(resources: Mapping[str, Any]) -> dict[str, Any]:
             raw[variable] = value
     if "gateway_limits_scope" in raw:
         raw["gateway_limits_scope"] = raw["gateway_limits_scope"]["scope"]
+    if "gateway_max_request_size" in raw:
+        raw["gateway_max_request_size"] = raw["gateway_max_request_size"]["size"]
     if "gateway_size" in raw:
         size = dict(raw["gateway_size"])
         preset = size.pop("name")
@@ -62,6 +65,11 @@ def render_value(kind: Kind, value: Any) -> Any:
         return [render_value(kind.item, item) for item in value]
     scalar: Any = kind
     return scalar.render(value)
+
+
+def _text_of(attribute: str, value: Any) -> Any:
+    """Return the value of a variable in the notation of a spec."""
+    return next(render_value(field.kind, value) for field in fields_of(Spec) if field.attribute == attribute)
 
 
 def _rendered(entry: Any, record: Any) -> dict[str, Any]:

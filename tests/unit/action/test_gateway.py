@@ -61,7 +61,7 @@ def test_a_host_that_lacks_the_release_gets_it(run: Run, spec: dict[str, Any]) -
     assert {key: result[key] for key in ("changed", "digest", "previous", "process", "message")} == {
         key: DONE[key] for key in ("changed", "digest", "previous", "process", "message")
     }
-    assert result["plan"] == "Plan: 8 to add, 0 to change, 0 to remove"
+    assert result["plan"] == "Plan: 9 to add, 0 to change, 0 to remove"
     assert not {"resources", "needs_bundle", "invocation", "diff"} & set(result)
 
 

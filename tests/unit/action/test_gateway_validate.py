@@ -32,7 +32,7 @@ def test_a_right_specification_needs_no_host_no_secret_and_no_envoy(
     result = run(ActionModule, variables=spec)
     assert result["changed"] is False
     assert result["findings"] == result["warnings"] == []
-    assert result["resources"] == 8
+    assert result["resources"] == 9
     assert len(result["spec_digest"]) == 64
 
 

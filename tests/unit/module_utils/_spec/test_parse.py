@@ -105,6 +105,7 @@ def test_every_key_arrives_in_the_model() -> None:
         ),
         size=Size("custom", 4, 2 * 1024**3, 400),
         limits_scope="host",
+        max_request_size=32 * 1024**2,
         release_keep=7,
         metrics=Metrics("::1", 9903),
         policies=(("consumer_without_limit", "off"), ("tls_version", "warn")),
@@ -116,6 +117,7 @@ def test_defaults() -> None:
     assert spec.consumers == ()
     assert spec.size == Size("medium", concurrency=2, memory_max=2 * 1024**3, cpu_quota=200)
     assert spec.limits_scope == "fleet"
+    assert spec.max_request_size == 10 * 1024**2
     assert spec.release_keep == 5
     assert spec.metrics == Metrics("127.0.0.1", 9902)
     assert spec.policies == ()

@@ -160,6 +160,12 @@ SEARCH = (CONSUMERS, "search-team")
             "cluster",
             "gateway_limits_scope: 'cluster' is not one of fleet, host",
         ),
+        (("gateway_max_request_size",), "1G", "gateway_max_request_size: must be between 64K and 128M"),
+        (
+            ("gateway_max_request_size",),
+            7,
+            "gateway_max_request_size: must have a unit, such as '10M', not be a number",
+        ),
         (("gateway_release_keep",), 1, "gateway_release_keep: must be between 2 and 1000"),
         (
             ("gateway_size",),

@@ -210,6 +210,7 @@ def valid_specs(draw: st.DrawFn) -> dict[str, Any]:
                 optional={
                     "gateway_size": sizes,
                     "gateway_limits_scope": st.sampled_from(["fleet", "host"]),
+                    "gateway_max_request_size": st.integers(64, 131072).map("{}K".format),
                     "gateway_release_keep": st.integers(2, 1000),
                     "gateway_policies": policies,
                 },

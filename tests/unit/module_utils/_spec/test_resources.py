@@ -22,6 +22,7 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
         "gateway_consumers.search-team",
         "gateway_size",
         "gateway_limits_scope",
+        "gateway_max_request_size",
         "gateway_metrics",
     ]
     assert resources["gateway_listeners.public"] == {
@@ -53,6 +54,7 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
     }
     assert resources["gateway_size"] == {"name": "custom", "concurrency": 4, "memory_max": "2G", "cpu_quota": "400%"}
     assert resources["gateway_limits_scope"] == {"scope": "host"}
+    assert resources["gateway_max_request_size"] == {"size": "32M"}
     assert resources["gateway_metrics"] == {"address": "::1", "port": 9903}
     assert json.loads(json.dumps(resources)) == resources
 
