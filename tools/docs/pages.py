@@ -55,7 +55,8 @@ def spec_page(root: Path) -> str:
 def _variables() -> Iterator[tuple[str, ...]]:
     for field in variables():
         default = default_of(field)
-        yield (f"[`{field.key}`](#{field.key})", markdown(field.doc), f"`{default}`" if default else "")
+        name = f"[`{field.key}`](#{field.key})" if any(_section(field)) else f"`{field.key}`"
+        yield (name, markdown(field.doc), f"`{default}`" if default else "")
     yield (f"`{SHARED}`", markdown(SHARED_DOC), "")
 
 
