@@ -165,9 +165,9 @@ class Client(asyncio.Protocol):
             self.received = b""
             self._ask()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         if not self.done.done():
-            self.done.set_exception(error or AssertionError("the connection ended"))
+            self.done.set_exception(exc or AssertionError("the connection ended"))
 
 
 async def ask(port: int, asked: Body, times: int, key: str = KEY, clients: int = CLIENTS) -> float:

@@ -76,8 +76,8 @@ def test_every_step_to_another_release_has_it(consumers: Any) -> None:
             for name, found in compiled(*changes).items()
         }
 
-    old, new = files(), files((("gateway_consumers",), consumers))
-    for steps in (transition(old, new), transition(new, old)):
+    one, other = files(), files((("gateway_consumers",), consumers))
+    for steps in (transition(one, other), transition(other, one)):
         assert steps
         for step in steps:
             (configuration,) = json.loads(step["envoy/rds-gateway.json"])["resources"]
