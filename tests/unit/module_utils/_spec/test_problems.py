@@ -222,11 +222,6 @@ SEARCH = (CONSUMERS, "search-team")
             "gateway_models.gpt-5.fallbacks[0].provider: no provider named 'nowhere'",
         ),
         (
-            (*SEARCH, "models", 0),
-            "gpt-6",
-            "gateway_consumers.search-team.models[0]: no model named 'gpt-6'; did you mean 'gpt-5'?",
-        ),
-        (
             (*SEARCH, "models", 1),
             "text-embeding-*",
             "gateway_consumers.search-team.models[1]: no model matches 'text-embeding-*'; "
