@@ -14,9 +14,10 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds impo
     Quantity,
     Record,
 )
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import SIZES, Size, Timeouts
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Timeouts
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import FORMS
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.resources import render_value
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.sizes import SIZES, Size
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table import (
     SHARED,
     SHARED_DOC,

@@ -30,11 +30,11 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds impo
     Text,
     byte_size,
     duration,
-    percent,
     spec,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.patterns import ModelNames
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Source
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.sizes import SIZES, Size
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import BaseUrl, Url
 
 # Clients send a model's name in JSON and Envoy carries it in a header: ASCII, and nothing that JSON would escape.
@@ -328,28 +328,6 @@ class Consumer:
         )
     )
     limits: Limits = field(default=Limits(), metadata=spec(Record(Limits), "How much the consumer may use."))
-
-
-@dataclass(frozen=True)
-class Size:
-    """What the gateway's process gets of a host; memory in bytes, processors in percent of one. None is no limit."""
-
-    name: str
-    concurrency: int = field(metadata=spec(Integer(1, 1024), "The number of worker threads."))
-    memory_max: int | None = field(
-        default=None, metadata=spec(byte_size(64 * 1024**2), "The most memory that the process gets.")
-    )
-    cpu_quota: int | None = field(
-        default=None,
-        metadata=spec(percent(), "The most processor time that the process gets; V(100%) is one processor."),
-    )
-
-
-SIZES = (
-    Size("small", 1, 512 * 1024**2, 100),
-    Size("medium", 2, 2 * 1024**3, 200),
-    Size("large", 4, 8 * 1024**3, 400),
-)
 
 
 @dataclass(frozen=True)

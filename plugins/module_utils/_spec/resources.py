@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import Kind, ListOf, Named, Record
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Metrics, Size, Spec
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Metrics, Spec
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.sizes import Size
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table import fields_of
 
 

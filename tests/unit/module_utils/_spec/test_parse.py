@@ -10,7 +10,6 @@ from spec_examples import changed, every_key
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SpecError
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import (
-    SIZES,
     Consumer,
     Cors,
     Limits,
@@ -21,7 +20,6 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model impo
     Price,
     Provider,
     SharedLimits,
-    Size,
     Spec,
     Target,
     Timeouts,
@@ -29,6 +27,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model impo
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Reference
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.sizes import SIZES, Size
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import BaseUrl
 
 MINIMAL: dict[str, Any] = {
