@@ -11,7 +11,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,12 +22,14 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_login import Login
 
 _NAME = "keeper"
+#: Where requests and OpenSSL look for authorities.
+_PATHS = frozenset(["CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE"])
 #: What the keeper needs of the environment, which may hold a token of the user: how to start Python, how to trust and
 #: how to reach a server.
 _ENVIRONMENT = frozenset(
     [
+        *_PATHS,
         *("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHONHOME", "PYTHONPATH", "PYTHONUSERBASE"),
-        *("CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE"),
         *("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "all_proxy", "https_proxy", "http_proxy", "no_proxy"),
     ]
 )
@@ -109,7 +111,7 @@ class Keeper:
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     pass_fds=() if pidfd < 0 else (pidfd,),
-                    env={name: value for name, value in os.environ.items() if name in _ENVIRONMENT},
+                    env=environment_of(os.environ),
                     start_new_session=True,
                     timeout=_START,
                     check=False,
@@ -121,6 +123,15 @@ class Keeper:
                     os.close(pidfd)
         if done is None or done.returncode:
             raise OSError("the process that would revoke the token cannot be started")
+
+
+def environment_of(ours: Mapping[str, str]) -> dict[str, str]:
+    """What the keeper gets of the environment of a run; it works in another directory."""
+    return {
+        name: str(Path(value).absolute()) if name in _PATHS and value else value
+        for name, value in ours.items()
+        if name in _ENVIRONMENT
+    }
 
 
 def order_of(options: VaultOptions, login: Login, leases: tuple[Lease, ...] = ()) -> Order:

@@ -24,7 +24,7 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.cache i
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.keeper import Lease
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import VaultOptions
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.vault_login import Login
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.watch import Keeper, order_of
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.watch import Keeper, environment_of, order_of
 
 CANARY = "canary-b3b3"
 REVOKE = f"/v1/auth/token/revoke-self {CANARY}"
@@ -275,3 +275,16 @@ def catches(pid: int, number: int) -> bool:
     """Whether the process has a handler for a signal."""
     mask = Path(f"/proc/{pid}/status").read_text().partition("SigCgt:")[2].split()[0]
     return bool(int(mask, 16) & 1 << number - 1)
+
+
+def test_the_environment_has_no_token_and_no_path_that_depends_on_where_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = {"PATH": "bin:/bin", "BAO_TOKEN": CANARY, "REQUESTS_CA_BUNDLE": "ca.pem", "SSL_CERT_FILE": "/ca.pem"}
+    assert environment_of({**given, "CURL_CA_BUNDLE": ""}) == {
+        "PATH": "bin:/bin",
+        "REQUESTS_CA_BUNDLE": str(tmp_path / "ca.pem"),
+        "SSL_CERT_FILE": "/ca.pem",
+        "CURL_CA_BUNDLE": "",
+    }
