@@ -27,6 +27,20 @@ RENEW = "auth/token/renew-self"
 REVOKE = "auth/token/revoke-self"
 
 
+def environment_in(directory: Path, **more: str) -> dict[str, str]:
+    """The environment of a run of Ansible in a directory of its own, which no setting of this machine reaches."""
+    strange = ("ANSIBLE_", "AWS_", "BAO_", "VAULT_")
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(strange)},
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache" / "collections"),
+        "ANSIBLE_HOME": str(directory / "home"),
+        "ANSIBLE_LOCAL_TEMP": str(directory / "local"),
+        "ANSIBLE_FORKS": "10",
+        "ANSIBLE_NOCOLOR": "1",
+        **more,
+    }
+
+
 class Ansible:
     """Runs of Ansible in a directory of their own, on hosts that are all this machine."""
 
@@ -59,23 +73,11 @@ class Ansible:
         self, program: str, *arguments: str, through: tuple[str, ...] = (), **environment: str
     ) -> Iterator[subprocess.Popen[str]]:
         """A program of Ansible, in a process group of its own, as a shell would start it, or ``through`` another."""
-        inherited = {
-            key: value for key, value in os.environ.items() if not key.startswith(("VAULT_", "BAO_", "ANSIBLE_"))
-        }
         self.began = self.bao.position()
         process = subprocess.Popen(
             [*through, str(BIN / program), "-i", "hosts", *arguments],
             cwd=self.directory,
-            env={
-                **inherited,
-                "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache" / "collections"),
-                "ANSIBLE_HOME": str(self.directory / "home"),
-                "ANSIBLE_LOCAL_TEMP": str(self.directory / "local"),
-                "ANSIBLE_FORKS": "10",
-                "ANSIBLE_PIPELINING": "1",
-                "ANSIBLE_NOCOLOR": "1",
-                **environment,
-            },
+            env=environment_in(self.directory, ANSIBLE_PIPELINING="1", **environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

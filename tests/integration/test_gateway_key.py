@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from ansible import constants
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from integration import openbao
+from integration.controller import environment_in
 from integration.key_race import race
 
 from ansible_collections.gatewayops.openai.plugins.action.gateway_key import ActionModule
@@ -32,7 +32,6 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.consume
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.kv2 import Held, LostRaceError
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import VaultOptions
 
-ROOT = Path(__file__).resolve().parents[2]
 POLICY = """
 path "kv/data/consumers/*" { capabilities = ["create", "update", "read"] }
 path "kv/data/read/*" { capabilities = ["read"] }
@@ -138,20 +137,10 @@ class Ansible:
         play = [{"hosts": "localhost", "gather_facts": False, "vars": variables, "tasks": list(tasks)}]
         (self.directory / "play.yml").write_text(json.dumps(play))
         log = self.directory / "ansible.log"
-        inherited = {
-            key: value for key, value in os.environ.items() if not key.startswith(("VAULT_", "BAO_", "ANSIBLE_"))
-        }
         done = subprocess.run(
             [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "localhost,", "play.yml", *arguments],
             cwd=self.directory,
-            env={
-                **inherited,
-                "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache" / "collections"),
-                "ANSIBLE_HOME": str(self.directory / "home"),
-                "ANSIBLE_LOG_PATH": str(log),
-                "ANSIBLE_NOCOLOR": "1",
-                **environment,
-            },
+            env=environment_in(self.directory, ANSIBLE_LOG_PATH=str(log), **environment),
             capture_output=True,
             text=True,
             check=False,

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from typing import Any
 
 import pytest
 from integration import aws as moto
+from integration.controller import environment_in
 from integration.site_gateway import BIN, ROOT, Gateway, a_gateway
 
 CANARY = "canary-4e81"
@@ -61,19 +61,10 @@ class Playbook:
         log = self.directory / "ansible.log"
         log.unlink(missing_ok=True)
         self.aws.forget()
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "ANSIBLE_"))}
         done = subprocess.run(
             [str(BIN / "ansible-playbook"), "-i", "hosts", "play.yml", "-vvv", "--limit", f"all[0:{hosts - 1}]"],
             cwd=self.directory,
-            env={
-                **inherited,
-                **self.aws.environment,
-                "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache" / "collections"),
-                "ANSIBLE_HOME": str(self.directory / "home"),
-                "ANSIBLE_LOG_PATH": str(log),
-                "ANSIBLE_FORKS": "10",
-                "ANSIBLE_NOCOLOR": "1",
-            },
+            env=environment_in(self.directory, ANSIBLE_LOG_PATH=str(log), **self.aws.environment),
             capture_output=True,
             text=True,
             check=False,

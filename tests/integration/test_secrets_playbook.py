@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 from integration import openbao
+from integration.controller import environment_in
 
-ROOT = Path(__file__).resolve().parents[2]
 CANARY = "canary-8d21f0"
 SECRETS = 5
 HOSTS = 10
@@ -105,23 +105,10 @@ class Ansible:
         (self.directory / "play.yml").write_text(json.dumps(play))
         log = self.directory / "ansible.log"
         log.unlink(missing_ok=True)
-        inherited = {
-            key: value for key, value in os.environ.items() if not key.startswith(("VAULT_", "BAO_", "ANSIBLE_"))
-        }
         done = subprocess.run(
             [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "hosts", "play.yml", *arguments],
             cwd=self.directory,
-            env={
-                **inherited,
-                "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".cache" / "collections"),
-                "ANSIBLE_HOME": str(self.directory / "home"),
-                "ANSIBLE_LOCAL_TEMP": str(self.directory / "local"),
-                "ANSIBLE_LOG_PATH": str(log),
-                "ANSIBLE_FORKS": "10",
-                "ANSIBLE_PIPELINING": "1",
-                "ANSIBLE_NOCOLOR": "1",
-                **environment,
-            },
+            env=environment_in(self.directory, ANSIBLE_LOG_PATH=str(log), ANSIBLE_PIPELINING="1", **environment),
             capture_output=True,
             text=True,
             check=False,
