@@ -313,6 +313,8 @@ class TestRefusals:
         [
             (b'{"model":"same","model":"same"}', "exactly one"),
             (b'{"model":"same","Model":"renamed"}', "exactly one"),
+            (b'{"model":"same","\xc5\xbftream":true}', "ASCII"),
+            (b'{/*"*/"model":"renamed",/*":1,"model":"same","x":"*/"y":1}', "not valid JSON"),
             (b'{"messages":[]}', "provide a model"),
             (b'{"m\\u006fdel":"same"}', "escapes"),
             (b'{"model":"s\\u0061me"}', "without escapes"),

@@ -27,7 +27,7 @@ local function with_usage(text, at)
   local found = nil
   local finish, why = walk(text, options + 1, function(from, to, value)
     local key = sub(text, from, to)
-    if find(key, "\\", 1, true) then return false, "'stream_options' must not have escapes in its keys." end
+    if find(key, NOT_PLAIN) then return false, "'stream_options' must have plain ASCII keys without escapes." end
     if lower(key) == "include_usage" then
       if found or key ~= "include_usage" then
         return false, "'stream_options' must have no more than one 'include_usage'."

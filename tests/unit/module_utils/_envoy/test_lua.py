@@ -212,6 +212,40 @@ class TestReading:
         assert model_of(read(reader, (space + '{"model":"x"}').encode())) is None
         assert model_of(read(reader, ('{"model":"x"}' + space).encode())) is None
 
+    @pytest.mark.parametrize(
+        "body",
+        [
+            '{/*"*/"model":"b",/*":1,"model":"a","x":"*/"y":1}',
+            """{"x":['"'],"model":"b","y":['"'],"model":"a"}""",
+            """{"x":["a" //"\n],"model":"b","y":[ //"\n],"model":"a"}""",
+            """{"x":["a" #"\n],"model":"b","y":[ #"\n],"model":"a"}""",
+            '{model:"b","x":1,"model":"a"}',
+            """{'model':"b","x":1,"model":"a"}""",
+            '{"x":1 model:"b","model":"a"}',
+            '{"x" 1,"model":"a"}',
+            '{"x":"y""model":"a"}',
+            '{,"model":"a"}',
+            '{"model":"a",}',
+            '{"model":"a"}}',
+        ],
+    )
+    def test_what_only_lenient_parsers_read(self, reader: Script, body: str) -> None:
+        assert read(reader, body.encode()).message == b"The request body is not valid JSON."
+
+    @pytest.mark.parametrize(
+        "key", [b"mode\xc5\x82", b"\xc5\xbftream", b"mo\xffdel", b"model\0", b"\0", b"\xef\xbd\x8dodel", b"mo\\ndel"]
+    )
+    def test_keys_that_some_parser_takes_for_another(self, reader: Script, key: bytes) -> None:
+        """Go folds the long s to an s, others leave out what is no UTF-8, and C ends a text at its first NUL."""
+        assert b"plain ASCII" in read(reader, b'{"model":"x","%s":true}' % key).message
+
+    def test_utf_16_is_not_taken_for_ascii(self, reader: Script) -> None:
+        """Python's parser finds out by itself in which encoding a body is."""
+        inner = b',"model":"a","x":"'.decode("utf-16-le")
+        body = ('{"x":"\u2200' + inner + '","model":"b"}').encode("utf-16-le")
+        assert json.loads(body)["model"] == "b"
+        assert model_of(read(reader, body)) is None
+
     def test_a_megabyte_of_brackets(self, reader: Script) -> None:
         body = b'{"x":' + b"[" * 500000 + b"]" * 500000 + b',"model":"x"}'
         assert model_of(read(reader, body)) == "x"
