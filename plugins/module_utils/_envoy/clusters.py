@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import Any
 
@@ -17,8 +16,10 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.deploymen
     ranks,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import provider_file
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.transport import is_ip, verified_tls
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Model, Provider, Spec, Target
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Model, Spec, Target
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import Provider
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import BaseUrl
 
 # Envoy's own breakers (1024 requests and 3 retries for a whole cluster) would refuse before a provider does.
@@ -93,7 +94,7 @@ def _provider_cluster(provider: Provider, host: Host) -> xds.Config:
         **_discovery(urls),
     }
     if urls[0].scheme == "https":
-        content.update(_verified_tls(urls, host))
+        content.update(verified_tls(urls, host))
     if len(urls) > 1:
         content["outlier_detection"] = _outliers(max_ejection_percent=50)
     several_names = len(urls) > 1 and urls[0].scheme == "https"
@@ -128,16 +129,8 @@ def _credential(provider: Provider, host: Host) -> list[xds.Config]:
     ]
 
 
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
 def _discovery(urls: tuple[BaseUrl, ...]) -> xds.Config:
-    if all(_is_ip(url.host) for url in urls):
+    if all(is_ip(url.host) for url in urls):
         return {"type": "STATIC"}
     # A big provider's name stands for ever changing addresses of one service; a name of one's own may well stand
     # for several machines, each of which has its share.
@@ -164,38 +157,6 @@ def _endpoint(url: BaseUrl, provider: str, *, with_tls_match: bool) -> xds.Confi
             "hostname": url.authority,
         },
     }
-
-
-def _verified_tls(urls: tuple[BaseUrl, ...], host: Host) -> xds.Config:
-    """Return TLS to each URL's host: its name is asked for and found in a certificate that the system's CAs signed."""
-    if len(urls) == 1:
-        return {"transport_socket": _tls_to(urls[0], host)}
-    names = sorted({url.host: url for url in urls}.items())
-    return {
-        "transport_socket_matches": [
-            {"name": name, "match": {"host": name}, "transport_socket": _tls_to(url, host)} for name, url in names
-        ]
-    }
-
-
-def _tls_to(url: BaseUrl, host: Host) -> xds.Config:
-    is_ip = _is_ip(url.host)
-    context: xds.Config = {
-        "common_tls_context": {
-            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
-            "validation_context": {
-                "trusted_ca": {"filename": host.ca_file},
-                "match_typed_subject_alt_names": [
-                    {"san_type": "IP_ADDRESS" if is_ip else "DNS", "matcher": {"exact": url.host}}
-                ],
-            },
-        }
-    }
-    if not is_ip:
-        context["sni"] = url.host
-    return xds.extension(
-        "envoy.transport_sockets.tls", "extensions.transport_sockets.tls.v3.UpstreamTlsContext", **context
-    )
 
 
 def _outliers(*, max_ejection_percent: int) -> xds.Config:

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Model, Provider, Spec, Target
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Model, Spec, Target
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import AZURE_V1, Provider
 
 # The path that clients use before the endpoint; the base URL of a provider takes its place.
 CLIENT_PREFIX = "/v1/"
@@ -135,6 +136,10 @@ def _path(provider: Provider, model: str) -> xds.Config:
     base = provider.base_urls[0].path
     if provider.type != "azure_openai":
         return {"prefix_rewrite": f"{base}/"}
+    if provider.api_version == AZURE_V1:
+        # The model is in the body, as everywhere else, and no version in the query.
+        # https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle
+        return {"prefix_rewrite": f"{base}/openai/v1/"}
     # https://learn.microsoft.com/azure/ai-services/openai/reference
     deployment = quote(model, safe="")
     return {

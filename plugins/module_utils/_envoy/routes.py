@@ -25,7 +25,8 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.deploymen
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.replies import compile_refused_key
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.usage import can_be_asked
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Model, Provider, Spec, Target
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Model, Spec, Target
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import Provider
 
 GATEWAY = "gateway"
 GATEWAY_FILE = "rds-gateway.json"

@@ -21,7 +21,8 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secret_na
     file_of_provider,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Consumer, Provider, Spec, Tls
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Consumer, Spec, Tls
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import Provider
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import (
     HostPath,
     Literal,

@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Model, Provider
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Model
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import AZURE_V1, Provider
 
 # One of them for each model and provider, each some thirty lines in Prometheus' format.
 _MOST_HISTOGRAMS = 5000
@@ -34,7 +35,8 @@ def can_be_asked(model: Model, providers: Mapping[str, Provider]) -> bool:
 def _can_be_asked(provider: Provider) -> bool:
     if provider.stream_usage is not None:
         return provider.stream_usage == "ask"
-    return provider.api_version is None or provider.api_version[:10] >= _AZURE_CAN_BE_ASKED
+    version = provider.api_version
+    return version is None or version == AZURE_V1 or version[:10] >= _AZURE_CAN_BE_ASKED
 
 
 def usage_fields() -> dict[str, str]:

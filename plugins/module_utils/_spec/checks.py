@@ -16,6 +16,10 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds impo
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import MODEL_PATTERN, Metrics
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.patterns import ModelNames
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.problems import Problems
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.provider_checks import (
+    check_duplicates,
+    check_provider,
+)
 
 
 def check_draft(spec: Draft, problems: Problems) -> None:
@@ -25,7 +29,7 @@ def check_draft(spec: Draft, problems: Problems) -> None:
     metrics = spec.get("metrics", Draft(Metrics, "gateway_metrics", {}))
     _check_listeners(_entries(spec, "listeners"), metrics, problems)
     for provider in _entries(spec, "providers"):
-        _check_provider(provider, problems)
+        check_provider(provider, problems)
     for model in _entries(spec, "models"):
         _check_model(model, providers, problems)
     _check_consumers(_entries(spec, "consumers"), models, problems)
@@ -68,19 +72,6 @@ def _socket(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def _check_provider(provider: Draft, problems: Problems) -> None:
-    urls = provider.get("base_urls") or []
-    readable = [(index, url) for index, url in enumerate(urls) if url is not UNREADABLE]
-    _check_duplicates(readable, f"{provider.path}.base_url", "URL", problems)
-    for index, url in readable[1:]:
-        first_index, first = readable[0]
-        if (url.scheme, url.path) != (first.scheme, first.path):
-            problems.add(
-                f"{provider.path}.base_url[{index}]",
-                f"must have the scheme and path of base_url[{first_index}]; other ones need a provider of their own",
-            )
-
-
 def _check_model(model: Draft, providers: Any, problems: Problems) -> None:
     places: list[tuple[str, Draft]] = []
     for attribute in ("targets", "fallbacks"):
@@ -118,7 +109,7 @@ def _check_consumers(consumers: Iterable[Draft], models: Any, problems: Problems
         patterns = [
             (index, pattern) for index, pattern in enumerate(consumer.get("models") or ()) if pattern is not UNREADABLE
         ]
-        _check_duplicates(patterns, f"{consumer.path}.models", "pattern", problems)
+        check_duplicates(patterns, f"{consumer.path}.models", "pattern", problems)
         for index, pattern in patterns:
             if names and not names.matching(pattern):
                 _add_unmatched(pattern, f"{consumer.path}.models[{index}]", names, problems)
@@ -159,14 +150,6 @@ def _add_unmatched(pattern: str, path: str, names: ModelNames, problems: Problem
     near = did_you_mean(problems.nearest("gateway_models", pattern, names))
     what = "no model matches" if "*" in pattern else "no model named"
     problems.add(path, f"{what} {show(pattern)}{near}")
-
-
-def _check_duplicates(items: Iterable[tuple[int, Any]], path: str, what: str, problems: Problems) -> None:
-    seen: dict[Any, int] = {}
-    for index, item in items:
-        first = seen.setdefault(item, index)
-        if first != index:
-            problems.add(f"{path}[{index}]", f"is the same {what} as {path.rpartition('.')[2]}[{first}]")
 
 
 def _check_policies(policies: Iterable[tuple[str, str]], problems: Problems) -> None:

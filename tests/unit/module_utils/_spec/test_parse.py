@@ -18,7 +18,6 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model impo
     Model,
     ModelLimit,
     Price,
-    Provider,
     SharedLimits,
     Spec,
     Target,
@@ -26,6 +25,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model impo
     Tls,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import Provider
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Reference
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.sizes import SIZES, Size
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import BaseUrl

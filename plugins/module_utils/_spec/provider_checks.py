@@ -1,0 +1,44 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What only shows when several keys of a provider are looked at."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.draft import UNREADABLE, Draft
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.problems import Problems
+
+_AZURE_PATH = re.compile(r"/openai(/v1|/deployments/.*)?$")
+
+
+def check_provider(provider: Draft, problems: Problems) -> None:
+    """Note what is wrong with a provider's draft as a whole."""
+    urls = provider.get("base_urls") or []
+    readable = [(index, url) for index, url in enumerate(urls) if url is not UNREADABLE]
+    check_duplicates(readable, f"{provider.path}.base_url", "URL", problems)
+    for index, url in readable[1:]:
+        first_index, first = readable[0]
+        if (url.scheme, url.path) != (first.scheme, first.path):
+            problems.add(
+                f"{provider.path}.base_url[{index}]",
+                f"must have the scheme and path of base_url[{first_index}]; other ones need a provider of their own",
+            )
+    if provider.get("type") == "azure_openai":
+        for index, url in readable:
+            if _AZURE_PATH.search(url.path):
+                where = f"{provider.path}.base_url" + (f"[{index}]" if len(urls) > 1 else "")
+                problems.add(where, "must end before /openai, which the api_version adds")
+
+
+def check_duplicates(items: Iterable[tuple[int, Any]], path: str, what: str, problems: Problems) -> None:
+    """Note the items of a list that are there already."""
+    seen: dict[Any, int] = {}
+    for index, item in items:
+        first = seen.setdefault(item, index)
+        if first != index:
+            problems.add(f"{path}[{index}]", f"is the same {what} as {path.rpartition('.')[2]}[{first}]")
