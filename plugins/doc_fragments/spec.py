@@ -45,8 +45,9 @@ options:
         or a list of URLs that requests are spread over. The URLs of one provider differ in host and port only.
         Required.
       - C(api_key), source - A reference to the key that is sent to the provider.
-      - C(api_version), string - The version of the API. Required for the type V(azure_openai), not allowed for
-        others.
+      - 'C(api_version), string - The version of the API: V(v1), which has no version in its URLs and the name
+        of the deployment in the body, or a dated one. Required for the type V(azure_openai), not allowed for
+        others.'
       - C(stream_usage), one of V(ask), V(as_is) - With V(ask) the gateway asks for the usage of every stream
         (C(stream_options.include_usage)), and hides it from clients that did not ask themselves. With V(as_is)
         requests stay as clients send them, for a provider that refuses C(stream_options); the usage of a stream
