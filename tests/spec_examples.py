@@ -30,6 +30,7 @@ _EVERY_KEY: dict[str, Any] = {
             "type": "openai",
             "base_url": "https://api.openai.com/v1",
             "api_key": "vault://kv/providers/openai#api_key?version=3",
+            "headers": {"openai-organization": "org-1", "openai-project": "100% of it"},
         },
         "azure_eu": {
             "type": "azure_openai",

@@ -54,6 +54,8 @@ options:
         is then known only if the client asked. It is asked for where all targets and fallbacks of a model can
         be asked. The default is V(ask), but V(as_is) for C(azure_openai) with an C(api_version) before 2024-09-01,
         which does not know it.
+      - 'C(headers), dictionary of strings - Headers for every request to this provider, such as C(OpenAI-Organization),
+        in place of those that a client sent. They are plain text: a credential is written as C(api_key).'
     type: dict
   models:
     description:

@@ -21,6 +21,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds impo
     Kind,
     ListOf,
     Named,
+    Pairs,
     Preset,
     Record,
     Severities,
@@ -175,7 +176,7 @@ def _keys(record: Any, prefix: str) -> Iterator[str]:
 
 
 def _ansible_type(kind: Kind) -> str:
-    if isinstance(kind, (Named, Record, Severities)):
+    if isinstance(kind, (Named, Pairs, Record, Severities)):
         return "dict"
     if isinstance(kind, Preset):
         return "raw"

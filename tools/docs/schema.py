@@ -19,6 +19,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds impo
     ListOf,
     Named,
     Number,
+    Pairs,
     Preset,
     Quantity,
     Record,
@@ -95,7 +96,7 @@ def _property(field: SpecField, flavour: Flavour, definitions: dict[str, Any]) -
     if not field.required or isinstance(field.kind, Named) or not flavour.complete:
         schema = _or_null(schema)
     described: dict[str, Any] = {"description": plain(field.doc), **schema}
-    if field.default is not None and not isinstance(field.kind, (Record, Named, Severities)):
+    if field.default is not None and not isinstance(field.kind, (Record, Named, Pairs, Severities)):
         described["default"] = _default(field)
     return described
 
@@ -126,6 +127,14 @@ def _containers(kind: Kind, flavour: Flavour, definitions: dict[str, Any]) -> li
         names = {"pattern": kind.name.pattern, "maxLength": kind.name.max_length}
         entry = _or_null(_value(Record(kind.type), flavour, definitions))
         return [{"type": "object", "propertyNames": names, "additionalProperties": entry}]
+    if isinstance(kind, Pairs):
+        return [
+            {
+                "type": "object",
+                "propertyNames": _scalar(kind.key),
+                "additionalProperties": _or_null(_scalar(kind.value)),
+            }
+        ]
     if isinstance(kind, Severities):
         severity = {"anyOf": [{"enum": [*SEVERITIES, False, None]}, {"$ref": "#/$defs/template"}]}
         rules = {rule.name: {"description": plain(rule.doc), "default": rule.severity, **severity} for rule in RULES}

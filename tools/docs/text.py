@@ -12,6 +12,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds impo
     ListOf,
     Named,
     Number,
+    Pairs,
     Preset,
     Quantity,
     Record,
@@ -57,6 +58,7 @@ def type_of(kind: Kind) -> str:
         (Url, "URL"),
         (Named, "dictionary of names"),
         (Severities, "dictionary of names"),
+        (Pairs, "dictionary of strings"),
         (Record, "dictionary"),
     )
     return next(name for type_, name in names if isinstance(kind, type_))
@@ -64,7 +66,7 @@ def type_of(kind: Kind) -> str:
 
 def default_of(field: SpecField) -> str:
     """Return a field's default in the notation of a spec, or an empty string where it has none to show."""
-    if field.default is None or isinstance(field.kind, (Record, Named, Severities)):
+    if field.default is None or isinstance(field.kind, (Record, Named, Pairs, Severities)):
         return ""
     if isinstance(field.kind, Preset):
         return str(field.default.name)

@@ -89,7 +89,7 @@ def _provider_cluster(provider: Provider, host: Host) -> xds.Config:
         # A provider can be silent for minutes while it thinks: keep NAT from forgetting the connection.
         "upstream_connection_options": {"tcp_keepalive": {"keepalive_time": 60, "keepalive_interval": 30}},
         "typed_extension_protocol_options": _http_options(
-            [*_credential(provider, host), _LEAVE_NOTHING], _IDLE[urls[0].scheme]
+            [*_credential(provider, host), *_headers(provider), _LEAVE_NOTHING], _IDLE[urls[0].scheme]
         ),
         **_discovery(urls),
     }
@@ -125,6 +125,30 @@ def _credential(provider: Provider, host: Host) -> list[xds.Config]:
             "extensions.filters.http.credential_injector.v3.CredentialInjector",
             overwrite=True,
             credential=generic,
+        )
+    ]
+
+
+def _headers(provider: Provider) -> list[xds.Config]:
+    """Return the filter that adds the provider's own headers, in place of what a client sent under their names."""
+    if not provider.headers:
+        return []
+    # One by one: a client may have sent several of a name, of which all go.
+    mutations = [{"remove": name} for name in dict(provider.headers)] + [
+        {
+            "append": {
+                # A percent sign begins a command.
+                "header": {"key": name, "value": value.replace("%", "%%")},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+        }
+        for name, value in provider.headers
+    ]
+    return [
+        xds.extension(
+            "headers",
+            "extensions.filters.http.header_mutation.v3.HeaderMutation",
+            mutations={"request_mutations": mutations},
         )
     ]
 

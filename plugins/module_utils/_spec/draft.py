@@ -19,6 +19,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds impo
     KindError,
     ListOf,
     Named,
+    Pairs,
     Preset,
     Record,
     Scalar,
@@ -95,6 +96,8 @@ def draft_value(kind: Kind, raw: object, path: str, problems: Problems) -> Any:
         return _list(kind, raw, path, problems)
     if isinstance(kind, Named):
         return _named(kind, raw, path, problems)
+    if isinstance(kind, Pairs):
+        return _pairs(kind, raw, path, problems)
     if isinstance(kind, Preset):
         return _preset(kind, raw, path, problems)
     if isinstance(kind, Severities):
@@ -151,6 +154,24 @@ def _named(kind: Named, raw: object, path: str, problems: Problems) -> Any:
     if len(drafts) < kind.minimum:
         problems.add(path, f"needs at least one {kind.what}")
     return drafts
+
+
+def _pairs(kind: Pairs, raw: object, path: str, problems: Problems) -> Any:
+    if not isinstance(raw, Mapping):
+        problems.add(path, f"must be a dictionary, not {type_name(raw)}")
+        return UNREADABLE
+    pairs: dict[Any, Any] = {}
+    for key, item in raw.items():
+        if item is None:
+            continue
+        entry = f"{path}.{segment(key)}"
+        name, value = _scalar(kind.key, key, entry, problems), _scalar(kind.value, item, entry, problems)
+        if name is UNREADABLE or value is UNREADABLE:
+            continue
+        if name in pairs:
+            problems.add(entry, f"is a {kind.what} that is there already")
+        pairs[name] = value
+    return tuple(sorted(pairs.items()))
 
 
 def _preset(kind: Preset, raw: object, path: str, problems: Problems) -> Any:

@@ -315,6 +315,15 @@ class Named(Kind):
 
 
 @dataclass(frozen=True)
+class Pairs(Kind):
+    """A dictionary from texts to texts: in the model pairs of them, sorted; ``what`` is a key in words."""
+
+    key: Scalar
+    value: Scalar
+    what: str
+
+
+@dataclass(frozen=True)
 class Preset(Kind):
     """The name of a ready-made record, or the record itself, whose ``name`` is then ``custom``."""
 

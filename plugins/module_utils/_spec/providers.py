@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.headers import HEADER_NAME, HEADER_VALUE
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import (
     Choice,
     ListOf,
+    Pairs,
     SourceKind,
     Text,
     spec,
@@ -63,5 +65,13 @@ class Provider:
             "provider that refuses C(stream_options); the usage of a stream is then known only if the client asked. "
             "It is asked for where all targets and fallbacks of a model can be asked. The default is V(ask), but "
             "V(as_is) for C(azure_openai) with an C(api_version) before 2024-09-01, which does not know it.",
+        ),
+    )
+    headers: tuple[tuple[str, str], ...] = field(
+        default=(),
+        metadata=spec(
+            Pairs(HEADER_NAME, HEADER_VALUE, "header"),
+            "Headers for every request to this provider, such as C(OpenAI-Organization), in place of those that a client "
+            "sent. They are plain text: a credential is written as C(api_key).",
         ),
     )

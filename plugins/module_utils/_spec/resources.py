@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import Kind, ListOf, Named, Record
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import Kind, ListOf, Named, Pairs, Record
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Metrics, Spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.sizes import Size
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table import fields_of
@@ -62,6 +62,8 @@ def render_value(kind: Kind, value: Any) -> Any:
         return _rendered(value, kind.type)
     if isinstance(kind, Named):
         return {entry.name: _rendered(entry, kind.type) for entry in value}
+    if isinstance(kind, Pairs):
+        return {kind.key.render(key): kind.value.render(item) for key, item in value}
     if isinstance(kind, ListOf):
         return [render_value(kind.item, item) for item in value]
     scalar: Any = kind
@@ -78,6 +80,6 @@ def _rendered(entry: Any, record: Any) -> dict[str, Any]:
     for field in fields_of(record):
         value = getattr(entry, field.attribute)
         # No names are as good as no key.
-        if value is not None and not (isinstance(field.kind, Named) and not value):
+        if value is not None and not (isinstance(field.kind, (Named, Pairs)) and not value):
             rendered[field.key] = render_value(field.kind, value)
     return rendered

@@ -71,6 +71,7 @@ def test_every_key_arrives_in_the_model() -> None:
                 "openai",
                 (BaseUrl("https", "api.openai.com", 443, "/v1"),),
                 Reference("vault", "kv/providers/openai", "api_key", 3),
+                headers=(("openai-organization", "org-1"), ("openai-project", "100% of it")),
             ),
             Provider(
                 "vllm",
