@@ -71,6 +71,10 @@ _NOT_FOR_CLIENTS = (
     "openai-project",
     "set-cookie",
     "strict-transport-security",
+    # The gateway's own limits are told in these, until they become OpenAI's headers.
+    "x-ratelimit-limit",
+    "x-ratelimit-remaining",
+    "x-ratelimit-reset",
 )
 _RETRY_PRIORITY = xds.extension(
     "envoy.retry_priorities.previous_priorities",
