@@ -31,6 +31,12 @@ _EVERY_KEY: dict[str, Any] = {
             "base_url": "https://api.openai.com/v1",
             "api_key": "vault://kv/providers/openai#api_key?version=3",
             "headers": {"openai-organization": "org-1", "openai-project": "100% of it"},
+            "tls": {
+                "ca": "vault://kv/providers/openai#ca",
+                "certificate": "vault://kv/providers/openai#certificate",
+                "private_key": "vault://kv/providers/openai#private_key",
+                "server_name": "openai.example",
+            },
         },
         "azure_eu": {
             "type": "azure_openai",

@@ -56,6 +56,16 @@ options:
         which does not know it.
       - 'C(headers), dictionary of strings - Headers for every request to this provider, such as C(OpenAI-Organization),
         in place of those that a client sent. They are plain text: a credential is written as C(api_key).'
+      - C(tls), dictionary - TLS to the provider, where it differs from what a public one needs. Certificates
+        are always verified. Only with https URLs.
+      - 'C(tls.ca), source - The CAs that the provider''s certificate is from, in place of the host''s: a reference,
+        an absolute path on the gateway host, or PEM text.'
+      - 'C(tls.certificate), source - The certificate (and its chain) that the gateway shows to the provider (mutual
+        TLS): a reference, an absolute path on the gateway host, or PEM text. It needs C(private_key).'
+      - 'C(tls.private_key), source - The private key of C(certificate): a reference, an absolute path on the
+        gateway host, or PEM text.'
+      - C(tls.server_name), string - The name that the provider's certificate has to be for, and that is asked
+        for (SNI), where that is not the host of the URL.
     type: dict
   models:
     description:

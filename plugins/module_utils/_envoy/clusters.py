@@ -16,7 +16,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.deploymen
     ranks,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import provider_file
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.transport import is_ip, verified_tls
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.transport import is_ip, tls_match, verified_tls
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Model, Spec, Target
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import Provider
@@ -94,11 +94,10 @@ def _provider_cluster(provider: Provider, host: Host) -> xds.Config:
         **_discovery(urls),
     }
     if urls[0].scheme == "https":
-        content.update(verified_tls(urls, host))
+        content.update(verified_tls(provider, host))
     if len(urls) > 1:
         content["outlier_detection"] = _outliers(max_ejection_percent=50)
-    several_names = len(urls) > 1 and urls[0].scheme == "https"
-    endpoints = [_endpoint(url, provider.name, with_tls_match=several_names) for url in urls]
+    endpoints = [_endpoint(url, provider) for url in urls]
     cluster = _named(
         "provider", provider.name, {**content, "load_assignment": {"endpoints": [{"lb_endpoints": endpoints}]}}
     )
@@ -169,10 +168,8 @@ def _discovery(urls: tuple[BaseUrl, ...]) -> xds.Config:
     return {"cluster_type": dns}
 
 
-def _endpoint(url: BaseUrl, provider: str, *, with_tls_match: bool) -> xds.Config:
-    metadata: xds.Config = {xds.METADATA: {"provider": provider}}
-    if with_tls_match:
-        metadata["envoy.transport_socket_match"] = {"host": url.host}
+def _endpoint(url: BaseUrl, provider: Provider) -> xds.Config:
+    metadata = {xds.METADATA: {"provider": provider.name}, **tls_match(provider, url)}
     return {
         "metadata": {"filter_metadata": metadata},
         "endpoint": {

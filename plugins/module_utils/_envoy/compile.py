@@ -21,6 +21,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.listeners
     compile_host_certificates,
     compile_listeners,
 )
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.transport import compile_provider_certificates
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import INSTANCES, Host
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
 
@@ -54,7 +55,8 @@ def compile_resources(spec: Spec, host: Host) -> dict[str, list[xds.Config]]:
         filters.REQUEST_FILE: [filters.compile_request_filter(access)],
         filters.LIMITS_FILE: [compile_limits(spec, host)],
     }
-    files.update({name: [certificate] for name, certificate in compile_host_certificates(spec).items()})
+    certificates = {**compile_host_certificates(spec), **compile_provider_certificates(spec)}
+    files.update({name: [certificate] for name, certificate in certificates.items()})
     return files
 
 

@@ -82,6 +82,11 @@ def _plain_secret(spec: Spec) -> Iterator[Place]:
         if provider.api_key is not None
     ]
     sources += [
+        (f"gateway_providers.{provider.name}.tls.private_key", provider.tls.private_key)
+        for provider in spec.providers
+        if provider.tls is not None and provider.tls.private_key is not None
+    ]
+    sources += [
         (f"gateway_consumers.{consumer.name}.api_keys[{index}]", key)
         for consumer in spec.consumers
         for index, key in enumerate(consumer.api_keys)

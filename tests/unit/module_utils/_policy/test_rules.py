@@ -59,6 +59,11 @@ def test_tls_version(version: str, denied: bool) -> None:
     ("place", "value", "path"),
     [
         (("gateway_providers", "vllm", "api_key"), "sk-canary", "gateway_providers.vllm.api_key"),
+        (
+            ("gateway_providers", "openai", "tls", "private_key"),
+            "-----BEGIN PRIVATE KEY-----\ncanary\n-----END PRIVATE KEY-----\n",
+            "gateway_providers.openai.tls.private_key",
+        ),
         (("gateway_consumers", "search-team", "api_keys", 1), "gw-canary", "gateway_consumers.search-team.api_keys[1]"),
         (
             ("gateway_listeners", "public", "tls", "private_key"),

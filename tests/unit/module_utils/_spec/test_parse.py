@@ -25,7 +25,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model impo
     Tls,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import Provider
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import Provider, ProviderTls
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Reference
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.sizes import SIZES, Size
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import BaseUrl
@@ -72,6 +72,12 @@ def test_every_key_arrives_in_the_model() -> None:
                 (BaseUrl("https", "api.openai.com", 443, "/v1"),),
                 Reference("vault", "kv/providers/openai", "api_key", 3),
                 headers=(("openai-organization", "org-1"), ("openai-project", "100% of it")),
+                tls=ProviderTls(
+                    Reference("vault", "kv/providers/openai", "ca"),
+                    Reference("vault", "kv/providers/openai", "certificate"),
+                    Reference("vault", "kv/providers/openai", "private_key"),
+                    "openai.example",
+                ),
             ),
             Provider(
                 "vllm",

@@ -95,3 +95,20 @@ class TestHeaders:
     def test_the_same_name_twice(self) -> None:
         found = problems(SECURE, headers={"X-Team": "a", "x-team": "b"})
         assert found == [("headers.x-team", "is a header that is there already")]
+
+
+class TestTls:
+    def test_not_without_https(self) -> None:
+        assert problems(PLAIN, tls={"server_name": "a.example"}) == [("tls", "is allowed with https URLs only")]
+
+    @pytest.mark.parametrize(("one", "other"), [("certificate", "private_key"), ("private_key", "certificate")])
+    def test_a_certificate_and_its_key(self, one: str, other: str) -> None:
+        assert problems(SECURE, tls={one: "/etc/x.pem"}) == [(f"tls.{other}", f"is required with {one}")]
+
+    @pytest.mark.parametrize("name", ["A.example", "a..example", "https://a.example", "*.example", ""])
+    def test_names_that_are_none(self, name: str) -> None:
+        ((path, _message),) = problems(SECURE, tls={"server_name": name})
+        assert path == "tls.server_name"
+
+    def test_there_is_no_switch_for_verification(self) -> None:
+        assert [path for path, _message in problems(SECURE, tls={"verify": False})] == ["tls.verify"]

@@ -52,6 +52,12 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
         "base_url": ["https://api.openai.com/v1"],
         "api_key": "vault://kv/providers/openai#api_key?version=3",
         "headers": {"openai-organization": "org-1", "openai-project": "100% of it"},
+        "tls": {
+            "ca": "vault://kv/providers/openai#ca",
+            "certificate": "vault://kv/providers/openai#certificate",
+            "private_key": "vault://kv/providers/openai#private_key",
+            "server_name": "openai.example",
+        },
     }
     assert resources["gateway_size"] == {"name": "custom", "concurrency": 4, "memory_max": "2G", "cpu_quota": "400%"}
     assert resources["gateway_limits_scope"] == {"scope": "host"}
