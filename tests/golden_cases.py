@@ -93,7 +93,11 @@ def cases() -> tuple[Case, ...]:
 
 def stand_ins(file: SecretFile) -> dict[Source, str]:
     """What stands for the values of secrets."""
-    form = "-----BEGIN [%s]-----" if file.name.startswith(("listener-", "clients-")) else "[%s]"
+    form = (
+        "-----BEGIN [%s]-----"
+        if file.name.startswith(("listener-", "clients-", "identity-", "authorities-"))
+        else "[%s]"
+    )
     return {source: form % source_text(source) for source in file.references}
 
 

@@ -30,6 +30,13 @@ _EVERY_KEY: dict[str, Any] = {
             "type": "openai",
             "base_url": "https://api.openai.com/v1",
             "api_key": "vault://kv/providers/openai#api_key?version=3",
+            "headers": {"openai-organization": "org-1", "openai-project": "100% of it"},
+            "tls": {
+                "ca": "vault://kv/providers/openai#ca",
+                "certificate": "vault://kv/providers/openai#certificate",
+                "private_key": "vault://kv/providers/openai#private_key",
+                "server_name": "openai.example",
+            },
         },
         "azure_eu": {
             "type": "azure_openai",
@@ -69,14 +76,6 @@ _EVERY_KEY: dict[str, Any] = {
     "gateway_max_request_size": "32M",
     "gateway_release_keep": 7,
     "gateway_metrics": {"address": "::1", "port": 9903},
-    "gateway_otlp": {
-        "endpoint": "https://collector.example.com:4318",
-        "headers": {"authorization": "vault://kv/otlp#token", "x-scope-orgid": "env://TENANT"},
-        "ca": "/etc/ssl/collector.pem",
-        "service_name": "gateway-eu",
-        "traces": {"sampling": "10%", "propagate_to": ["vllm"]},
-        "logs": True,
-    },
     "gateway_policies": {"consumer_without_limit": "off", "tls_version": "warn"},
 }
 

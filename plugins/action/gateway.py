@@ -7,8 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files import encode_files
-from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host, host_to_options
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import host_to_options
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.diff import (
     ResourceChange,
     diff_resources,
@@ -17,13 +16,9 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._plan.diff impor
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._release import rotation
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import GatewayAction
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._activate import activate
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._compile import Compiled, compile_gateway
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._host_options import HOST_OPTIONS
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._provenance import (
-    applied_by,
-    collection_version,
-    inventory_commit,
-)
 
 
 class ActionModule(GatewayAction):
@@ -41,35 +36,15 @@ class ActionModule(GatewayAction):
             return self.call("gateway_release", {"state": "absent", "host": host_to_options(host)})
         compiled = compile_gateway(self.raw_spec, host)
         secrets = compiled.resolve(self.session())
-        arguments = self._arguments(compiled, host, secrets.files)
-        answer = self.call("gateway_release", arguments)
-        changes: Sequence[ResourceChange] = ()
-        if "resources" in answer:
-            changes = diff_resources(answer["resources"], compiled.resources)
-        if answer.get("needs_bundle"):
-            answer = self.call("gateway_release", {**arguments, "bundle": encode_files(compiled.bundle.files)})
+        answer, before = activate(self, compiled, host, secrets.files)
+        changes = diff_resources(before, compiled.resources)
         warnings = (*answer.get("warnings", ()), *secrets.warnings, *map(str, compiled.findings))
         return {**self._result(answer, compiled, changes), "warnings": list(warnings)}
-
-    def _arguments(self, compiled: Compiled, host: Host, secrets: dict[str, str]) -> dict[str, Any]:
-        return {
-            "state": "active",
-            "host": host_to_options(host),
-            "digest": compiled.bundle.digest,
-            "secrets": secrets,
-            "keep": compiled.spec.release_keep,
-            "meta": {
-                "spec_digest": compiled.spec_digest,
-                "inventory_commit": inventory_commit(self.variables.get("inventory_dir")),
-                "collection_version": collection_version(),
-                "applied_by": applied_by(),
-            },
-        }
 
     def _result(self, answer: dict[str, Any], compiled: Compiled, changes: Sequence[ResourceChange]) -> dict[str, Any]:
         if answer.get("failed"):
             return answer
-        news = {name: value for name, value in answer.items() if name not in ("needs_bundle", "resources")}
+        news = {name: value for name, value in answer.items() if name not in ("active", "needs_bundle", "resources")}
         names, files = answer.get("rotated", {}), answer.get("secrets_changed", ())
         result = {
             **news,

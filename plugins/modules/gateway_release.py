@@ -57,6 +57,12 @@ options:
       - Others are removed, except those that the release before needs, so that it can be gone back to.
       - Without it secrets are left alone.
     type: dict
+  secrets_pending:
+    description:
+      - Take it that secret files that the release reads and that are not on the host come later. For check mode, which
+        then tells what would happen without an access to a secret store.
+    type: bool
+    default: false
   meta:
     description:
       - Where the release came from, noted in its manifest and in the history.
@@ -187,10 +193,6 @@ rotated:
       description: Listeners with another certificate or private key.
       type: list
       elements: str
-    collector_headers:
-      description: Headers for the collector of C(gateway_otlp) with another value.
-      type: list
-      elements: str
   sample: {consumers: [search-team], providers: [], listeners: []}
 pruned:
   description: Releases that were removed because there were more than O(keep).
@@ -210,8 +212,8 @@ needs_bundle:
   type: bool
   sample: true
 active:
-  description: The release that is active.
-  returned: with RV(needs_bundle)
+  description: The release that was active before this run, empty when there was none.
+  returned: when O(state) is not V(absent)
   type: str
   sample: 81d2c3b4a5968778
 resources:
@@ -251,6 +253,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "digest": {"type": "str"},
     "bundle": {"type": "str", "no_log": True},
     "secrets": {"type": "dict", "no_log": True},
+    "secrets_pending": {"type": "bool", "default": False, "no_log": False},
     "meta": {
         "type": "dict",
         "options": {
@@ -297,6 +300,7 @@ def request_of(params: dict[str, Any]) -> Request:
         digest=params["digest"] or "",
         files=decode_files(bundle) if bundle else None,
         secrets=None if secrets is None else {str(name): _text(content) for name, content in secrets.items()},
+        secrets_pending=params["secrets_pending"],
         facts={name: value for name, value in (params["meta"] or {}).items() if value},
         keep=params["keep"],
         validate=params["validate"],

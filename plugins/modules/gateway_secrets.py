@@ -101,10 +101,6 @@ rotated:
       description: Listeners with another certificate or private key.
       type: list
       elements: str
-    collector_headers:
-      description: Headers for the collector of C(gateway_otlp) with another value.
-      type: list
-      elements: str
   sample: {consumers: [search-team], providers: [openai], listeners: []}
 message:
   description: The same in one line, or that nothing changed.

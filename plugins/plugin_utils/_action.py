@@ -36,7 +36,7 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._task import fai
 
 PREFIX = "gateway_"
 #: The hosts that share the limits of consumers.
-_GROUP = "gateways"
+GROUP = "gateways"
 #: The options that make up a spec. They go to its parser as they are, which tells more of what is wrong with them.
 SPEC_OPTIONS = tuple(name.removeprefix(PREFIX) for name in (*(field.key for field in variables()), SHARED))
 
@@ -101,7 +101,7 @@ class GatewayAction(ActionBase):
     def host(self, options: Mapping[str, Any]) -> Host:
         """The Host that the options describe; raises HostOptionsError."""
         given = {name: value for name, value in options.items() if value is not None}
-        defaults = {"envoy": self.ENVOY, "fleet_size": len(self.variables.get("groups", {}).get(_GROUP, ())) or 1}
+        defaults = {"envoy": self.ENVOY, "fleet_size": len(self.variables.get("groups", {}).get(GROUP, ())) or 1}
         return host_from({**defaults, **given}, login=self._login())
 
     @property

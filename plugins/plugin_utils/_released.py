@@ -17,12 +17,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._bundle import Bundle
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secret_names import (
-    file_of_clients,
-    file_of_collector,
-)
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secret_names import file_of_clients
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import (
+    authorities_file,
     compile_secrets,
+    identity_file,
     listener_file,
     provider_file,
 )
@@ -107,12 +106,9 @@ def _references(raw: object, depth: int) -> Iterator[Reference]:
 
 def _parseable(raw: dict[str, Any]) -> dict[str, Any]:
     """The variables, with what parses as a literal where a certificate was written in the spec."""
-    for listener in raw.get("gateway_listeners", {}).values():
-        tls = listener.get("tls", {})
+    for entry in (*raw.get("gateway_listeners", {}).values(), *raw.get("gateway_providers", {}).values()):
+        tls = entry.get("tls", {})
         tls.update({key: _LITERAL_PEM for key, value in tls.items() if value == _LITERAL})
-    otlp = raw.get("gateway_otlp", {})
-    if otlp.get("ca") == _LITERAL:
-        otlp["ca"] = _LITERAL_PEM
     return raw
 
 
@@ -121,9 +117,10 @@ def _sources(spec: Spec) -> Iterator[tuple[str, list[Source]]]:
     for provider in spec.providers:
         if provider.api_key is not None:
             yield provider_file(provider), [provider.api_key]
-    if spec.otlp is not None:
-        for name, source in spec.otlp.headers:
-            yield file_of_collector(name, spec.otlp.endpoint.text), [source]
+        if provider.tls is not None and provider.tls.certificate is not None and provider.tls.private_key is not None:
+            yield identity_file(provider, provider.tls), [provider.tls.certificate, provider.tls.private_key]
+        if provider.tls is not None and provider.tls.ca is not None:
+            yield authorities_file(provider), [provider.tls.ca]
     for listener in spec.listeners:
         if listener.tls is not None:
             yield listener_file(listener.name), [listener.tls.certificate, listener.tls.private_key]

@@ -29,6 +29,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse impo
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Source, source_text
 
 UPSTREAM = Path(__file__).resolve().parents[1] / "upstream" / "upstream.py"
+FAULTY = UPSTREAM.with_name("faulty.py")
 INSTANCE = "blue"
 READY_SECONDS = 20.0
 
@@ -56,8 +57,8 @@ def secret_of(reference: str) -> str:
 class Provider:
     """A server that plays a provider. `url` is its base URL."""
 
-    def __init__(self, name: str, *arguments: str, scheme: str = "http") -> None:
-        command = [sys.executable, str(UPSTREAM), "--port", "0", "--name", name, *arguments]
+    def __init__(self, name: str, *arguments: str, scheme: str = "http", program: Path = UPSTREAM) -> None:
+        command = [sys.executable, str(program), "--port", "0", "--name", name, *arguments]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout
         self.port = int(self._process.stdout.readline().split()[1])
@@ -170,16 +171,16 @@ class Gateway:
         self.deliver(self._active, values={f"env://{name}": value for name, value in values.items()})
 
     @property
-    def pid(self) -> int:
-        """The process."""
-        assert self._process
-        return self._process.pid
-
-    @property
     def active(self) -> Bundle:
         """What is in force."""
         assert self._active
         return self._active
+
+    @property
+    def pid(self) -> int:
+        """The process of Envoy."""
+        assert self._process
+        return self._process.pid
 
     def statistic(self, name: str) -> int | str | None:
         return admin.parse_statistics(admin.ask(self.socket, f"/stats?filter=^{name}$")).get(name)

@@ -134,6 +134,17 @@ def test_what_has_no_limit_is_told_none(world: World) -> None:
     assert not [line for line in world.gateway.complaints().splitlines() if "[error]" in line or "[warn" in line]
 
 
+def test_a_provider_that_speaks_of_limits_in_envoys_words(world: World) -> None:
+    """A provider may be behind an Envoy, too; what it says here are more header lines in its content type."""
+    theirs = {"x-ratelimit-limit": "1, 1;w=60", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "7"}
+    kind = "\r\n".join(["application/json", *(f"{name}: {value}" for name, value in theirs.items())])
+    limited = world.ask("one", "free", x_content_type=kind)
+    assert [limited.headers[name] for name in OPENAIS] == ["2", "1", "30s"]
+    unlimited = world.ask("modest", "free", x_content_type=kind)
+    for answer in (limited, unlimited):
+        assert not set(theirs) & set(answer.headers)
+
+
 def over_http2(port: int, folder: Path, body: bytes) -> str:
     """The status of an answer to curl, which speaks HTTP/2."""
     (folder / "body").write_bytes(body)

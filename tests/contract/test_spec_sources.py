@@ -242,7 +242,7 @@ GOOD: list[tuple[tuple[Any, ...], Any]] = [
     ((*PUBLIC, "tls", "min_version"), REMOVED),
     (("gateway_listeners", "local"), None),
     ((*OPENAI, "base_url"), ["https://a.example/v1/", "https://b.example:8443/v1"]),
-    ((*OPENAI, "base_url"), "http://[fd00::1]:8000"),
+    ((*OPENAI, "base_url"), "https://[fd00::1]:8000"),
     ((*OPENAI, "api_key"), "sk-literal/with+every=kind"),
     ((*OPENAI, "api_key"), "aws-sm://prod/openai#key?stage=AWSPREVIOUS"),
     ((*OPENAI, "api_key"), "aws-sm://arn:aws:secretsmanager:eu-west-1:123456789012:secret:openai-AbCdEf"),

@@ -66,6 +66,10 @@ class ResetWantedError(Exception):
     """The request asked for its connection to be reset."""
 
 
+class CloseWantedError(Exception):
+    """The request asked for its connection to be closed, whatever was said before."""
+
+
 class BadRequestError(Exception):
     """What was read is not an HTTP/1.1 request that this server understands."""
 
@@ -157,6 +161,8 @@ class Upstream:
         except ResetWantedError:
             linger_off(writer)
             writer.transport.abort()
+        except CloseWantedError:
+            pass
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # The client left.
         except asyncio.CancelledError:
@@ -512,12 +518,12 @@ def linger_off(writer: asyncio.StreamWriter) -> None:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-async def run(options: argparse.Namespace) -> None:
+async def run(options: argparse.Namespace, kind: type[Upstream]) -> None:
     tls = None
     if options.tls_cert:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(options.tls_cert, options.tls_key)
-    upstream = Upstream(options.name, options.api_key)
+    upstream = kind(options.name, options.api_key)
     server = await asyncio.start_server(
         upstream.serve, options.address, options.port, ssl=tls, backlog=1024, limit=256 * 1024
     )
@@ -531,7 +537,8 @@ async def run(options: argparse.Namespace) -> None:
     server.close()
 
 
-def main() -> None:
+def main(kind: type[Upstream] = Upstream) -> None:
+    """Run a server of this kind by the arguments of the command line."""
     summary, _separator, details = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(
         description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -546,7 +553,7 @@ def main() -> None:
     options = parser.parse_args()
     for path in options.api_key_file:
         options.api_key.append(path.read_text().splitlines()[0].strip())
-    asyncio.run(run(options))
+    asyncio.run(run(options, kind))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
@@ -16,9 +15,8 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.deploymen
     only_target,
     ranks,
 )
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.otlp import kept_back
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import provider_file
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.transport import is_ip, verified_tls
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.transport import is_ip, tls_match, verified_tls
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Model, Spec, Target
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import Provider
@@ -41,10 +39,7 @@ _IDLE = {"http": "4s", "https": "60s"}
 
 def compile_provider_clusters(spec: Spec, host: Host) -> dict[str, xds.Config]:
     """Return the cluster of each provider, by the provider's name."""
-    return {
-        provider.name: _provider_cluster(provider, host, kept_back(spec.otlp, provider.name))
-        for provider in spec.providers
-    }
+    return {provider.name: _provider_cluster(provider, host) for provider in spec.providers}
 
 
 def compile_model_clusters(spec: Spec, deployments: Deployments) -> dict[str, xds.Config]:
@@ -71,22 +66,20 @@ def _http_options(http_filters: list[xds.Config], idle: str | None = None, **ext
 
 # ---- providers
 
-
-def _leave_nothing(others: Iterable[str]) -> xds.Config:
-    """Return the filter that removes last of all what the log and the error replies still need, and ``others``."""
-    return xds.extension(
-        "leave_nothing",
-        "extensions.filters.http.header_mutation.v3.HeaderMutation",
-        mutations={
-            "request_mutations": [
-                {"remove_on_match": {"key_matcher": {"prefix": xds.HEADER_PREFIX}}},
-                *({"remove": name} for name in (xds.REQUEST_ID, *others)),
-            ]
-        },
-    )
+# Last of all, what the log and the error replies still need when the routes take the rest away.
+_LEAVE_NOTHING = xds.extension(
+    "leave_nothing",
+    "extensions.filters.http.header_mutation.v3.HeaderMutation",
+    mutations={
+        "request_mutations": [
+            {"remove_on_match": {"key_matcher": {"prefix": xds.HEADER_PREFIX}}},
+            {"remove": xds.REQUEST_ID},
+        ]
+    },
+)
 
 
-def _provider_cluster(provider: Provider, host: Host, kept_back_headers: Iterable[str]) -> xds.Config:
+def _provider_cluster(provider: Provider, host: Host) -> xds.Config:
     urls = provider.base_urls
     content: xds.Config = {
         "connect_timeout": "5s",
@@ -96,16 +89,15 @@ def _provider_cluster(provider: Provider, host: Host, kept_back_headers: Iterabl
         # A provider can be silent for minutes while it thinks: keep NAT from forgetting the connection.
         "upstream_connection_options": {"tcp_keepalive": {"keepalive_time": 60, "keepalive_interval": 30}},
         "typed_extension_protocol_options": _http_options(
-            [*_credential(provider, host), _leave_nothing(kept_back_headers)], _IDLE[urls[0].scheme]
+            [*_credential(provider, host), *_headers(provider), _LEAVE_NOTHING], _IDLE[urls[0].scheme]
         ),
         **_discovery(urls),
     }
     if urls[0].scheme == "https":
-        content.update(verified_tls(urls, host))
+        content.update(verified_tls(provider, host))
     if len(urls) > 1:
         content["outlier_detection"] = _outliers(max_ejection_percent=50)
-    several_names = len(urls) > 1 and urls[0].scheme == "https"
-    endpoints = [_endpoint(url, provider.name, with_tls_match=several_names) for url in urls]
+    endpoints = [_endpoint(url, provider) for url in urls]
     cluster = _named(
         "provider", provider.name, {**content, "load_assignment": {"endpoints": [{"lb_endpoints": endpoints}]}}
     )
@@ -136,6 +128,30 @@ def _credential(provider: Provider, host: Host) -> list[xds.Config]:
     ]
 
 
+def _headers(provider: Provider) -> list[xds.Config]:
+    """Return the filter that adds the provider's own headers, in place of what a client sent under their names."""
+    if not provider.headers:
+        return []
+    # One by one: a client may have sent several of a name, of which all go.
+    mutations = [{"remove": name} for name in dict(provider.headers)] + [
+        {
+            "append": {
+                # A percent sign begins a command.
+                "header": {"key": name, "value": value.replace("%", "%%")},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+        }
+        for name, value in provider.headers
+    ]
+    return [
+        xds.extension(
+            "headers",
+            "extensions.filters.http.header_mutation.v3.HeaderMutation",
+            mutations={"request_mutations": mutations},
+        )
+    ]
+
+
 def _discovery(urls: tuple[BaseUrl, ...]) -> xds.Config:
     if all(is_ip(url.host) for url in urls):
         return {"type": "STATIC"}
@@ -152,10 +168,8 @@ def _discovery(urls: tuple[BaseUrl, ...]) -> xds.Config:
     return {"cluster_type": dns}
 
 
-def _endpoint(url: BaseUrl, provider: str, *, with_tls_match: bool) -> xds.Config:
-    metadata: xds.Config = {xds.METADATA: {"provider": provider}}
-    if with_tls_match:
-        metadata["envoy.transport_socket_match"] = {"host": url.host}
+def _endpoint(url: BaseUrl, provider: Provider) -> xds.Config:
+    metadata = {xds.METADATA: {"provider": provider.name}, **tls_match(provider, url)}
     return {
         "metadata": {"filter_metadata": metadata},
         "endpoint": {

@@ -21,7 +21,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.listeners
     compile_host_certificates,
     compile_listeners,
 )
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.otlp import compile_collector
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.transport import compile_provider_certificates
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import INSTANCES, Host
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
 
@@ -47,16 +47,16 @@ def compile_resources(spec: Spec, host: Host) -> dict[str, list[xds.Config]]:
     deployments = Deployments(spec, _names(providers))
     models = compile_model_clusters(spec, deployments)
     gateway_routes = routes.compile_gateway_routes(spec, access, _names(models), _names(providers))
-    clusters = [*providers.values(), *models.values(), *compile_collector(spec.otlp, host)]
     files = {
         "lds.json": compile_listeners(spec, host),
-        "cds.json": sorted(clusters, key=lambda cluster: cluster["name"]),
+        "cds.json": sorted([*providers.values(), *models.values()], key=lambda cluster: cluster["name"]),
         routes.GATEWAY_FILE: [cors.with_policies(spec, gateway_routes)],
         routes.EGRESS_FILE: [routes.compile_egress_routes(deployments)],
         filters.REQUEST_FILE: [filters.compile_request_filter(access)],
         filters.LIMITS_FILE: [compile_limits(spec, host)],
     }
-    files.update({name: [certificate] for name, certificate in compile_host_certificates(spec).items()})
+    certificates = {**compile_host_certificates(spec), **compile_provider_certificates(spec)}
+    files.update({name: [certificate] for name, certificate in certificates.items()})
     return files
 
 

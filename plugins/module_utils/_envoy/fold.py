@@ -11,7 +11,7 @@ files alone: the host that validates a release has no spec.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._canonical import canonical_json
@@ -91,7 +91,7 @@ class _Fold:
             for network_filter in chain["filters"]:
                 self._manager(network_filter["typed_config"])
             if "transport_socket" in chain:
-                self._certificate(chain["transport_socket"]["typed_config"]["common_tls_context"])
+                self._tls(chain["transport_socket"]["typed_config"]["common_tls_context"])
         return listener
 
     def _manager(self, manager: Config) -> None:
@@ -120,9 +120,14 @@ class _Fold:
         }
         return {"name": http_filter["name"], "typed_config": keys}
 
+    def _tls(self, context: Config) -> None:
+        """Put certificates and CAs in the place of where they would be read from."""
+        self._certificate(context)
+        self._authorities(context)
+
     def _certificate(self, context: Config) -> None:
         certificates = []
-        for config in context.pop("tls_certificate_sds_secret_configs"):
+        for config in context.pop("tls_certificate_sds_secret_configs", ()):
             on_host = self._certificates.get(config["name"])
             if self._dummy_secrets:
                 pair = {"certificate_chain": _CERTIFICATE, "private_key": _PRIVATE_KEY}
@@ -133,15 +138,22 @@ class _Fold:
                 context["tls_certificate_sds_secret_configs"] = [config]
         if certificates:
             context["tls_certificates"] = certificates
-        clients = context.get("validation_context_sds_secret_config", {}).get("name")
-        if clients is not None and (self._dummy_secrets or clients in self._certificates):
-            del context["validation_context_sds_secret_config"]
-            dummy = {"trusted_ca": {"inline_string": _pem("certificate_chain", _CERTIFICATE)}}
-            context["validation_context"] = (
-                dummy if self._dummy_secrets else self._certificates[clients]["validation_context"]
-            )
+
+    def _authorities(self, context: Config) -> None:
+        combined = context.get("combined_validation_context", context)
+        name = combined.get("validation_context_sds_secret_config", {}).get("name")
+        if name is None or not (self._dummy_secrets or name in self._certificates):
+            return
+        dummy = {"trusted_ca": {"inline_string": _pem("certificate_chain", _CERTIFICATE)}}
+        found = dummy if self._dummy_secrets else self._certificates[name]["validation_context"]
+        del combined["validation_context_sds_secret_config"]
+        # What else is asked of the certificate: of a provider's, its name.
+        default = context.pop("combined_validation_context", {}).get("default_validation_context", {})
+        context["validation_context"] = {**default, **found}
 
     def _cluster(self, cluster: Config) -> Config:
+        for context in _contexts(cluster):
+            self._tls(context)
         for options in cluster.get("typed_extension_protocol_options", {}).values():
             for http_filter in options.get("http_filters", ()):
                 if self._dummy_secrets and "credential" in http_filter["typed_config"]:
@@ -152,6 +164,16 @@ class _Fold:
         del credential["sds_config"]
         name = credential["name"]
         self._secrets[name] = {"name": name, "generic_secret": {"secret": {"inline_string": "dummy"}}}
+
+
+def _contexts(value: Any) -> Iterator[Config]:
+    """Yield the TLS contexts within a cluster."""
+    if isinstance(value, dict):
+        if "common_tls_context" in value:
+            yield value["common_tls_context"]
+        value = list(value.values())
+    for inner in value if isinstance(value, list) else ():
+        yield from _contexts(inner)
 
 
 def _pem(part: str, content: str) -> str:

@@ -20,8 +20,6 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.limits imp
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
 
 _ALWAYS = {"default_value": {"numerator": 100}}
-# What Envoy adds, each by every filter that counts a request.
-_HEADERS = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
 _CONSUMER = f"'%REQ({xds.CONSUMER})%'"
 _MODEL = f"the model '%REQ({xds.MODEL})%'"
 # Envoy looks at one wildcard after the other: so many cost a request 3 microseconds at most.
@@ -51,12 +49,12 @@ def compile_limits(spec: Spec, host: Host) -> xds.Config:
     ]
     limits = []
     if tables:
-        limits.append(_of_both(tables))
+        limits += [_rates(tables), _of_both(tables)]
     if consumers:
         limits.append(_limit("consumer", f"{_CONSUMER} on requests per minute", (xds.CONSUMER,), consumers))
     if models:
         limits.append(_limit("model", f"{_MODEL} on requests per minute of all consumers", (xds.MODEL,), models))
-    chain = {"default_filter_chain": {"filters": [_headers(tables), *limits, _clean()]}} if limits else {}
+    chain = {"default_filter_chain": {"filters": limits}} if limits else {}
     return discovered_resource(
         xds.extension(xds.REQUEST_LIMITS, "extensions.filters.http.filter_chain.v3.FilterChainConfig", **chain)
     )
@@ -140,18 +138,7 @@ def _bucket(tokens: int, **entries: str) -> xds.Config:
     }
 
 
-def _headers(tables: dict[str, Rates]) -> xds.Config:
-    """Return the filter that tells the others a consumer's rate, and clients their limits in OpenAI's words."""
+def _rates(tables: dict[str, Rates]) -> xds.Config:
+    """Return the filter that tells the next one how often a consumer may ask for a model."""
     script = lua.limits_script(tables)
-    return xds.extension(
-        "limit_headers", "extensions.filters.http.lua.v3.Lua", default_source_code={"inline_string": script}
-    )
-
-
-def _clean() -> xds.Config:
-    """Return the filter that takes away what a provider says in Envoy's words."""
-    return xds.extension(
-        "clean_limit_headers",
-        "extensions.filters.http.header_mutation.v3.HeaderMutation",
-        mutations={"response_mutations": [{"remove": name} for name in _HEADERS]},
-    )
+    return xds.extension("rates", "extensions.filters.http.lua.v3.Lua", default_source_code={"inline_string": script})

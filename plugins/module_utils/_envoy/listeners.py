@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import cors, xds
@@ -17,9 +16,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.filters i
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.logs import (
     compile_access_log,
     compile_provider_log,
-    log_fields,
 )
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.otlp import compile_tracing
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.replies import (
     compile_egress_replies,
     compile_gateway_replies,
@@ -31,10 +28,12 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.routes im
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secret_names import file_of_clients
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import (
-    client_authorities,
     listener_file,
     paths_on_host,
-    tls_certificate,
+)
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.transport import (
+    host_authorities,
+    host_certificate,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Listener, Spec, Tls
@@ -62,10 +61,12 @@ def compile_host_certificates(spec: Spec) -> dict[str, xds.Config]:
     for listener in spec.listeners:
         paths = None if listener.tls is None else paths_on_host(listener.tls)
         if paths is not None:
-            found[f"sds-{listener_file(listener.name)}"] = _host_certificate(listener.name, *paths)
+            file = listener_file(listener.name)
+            found[f"sds-{file}"] = host_certificate(file.removesuffix(".json"), *paths)
         authorities = None if listener.tls is None else listener.tls.client_ca
         if isinstance(authorities, HostPath):
-            found[f"sds-{file_of_clients(listener.name)}"] = _host_authorities(listener.name, authorities.path)
+            file = file_of_clients(listener.name)
+            found[f"sds-{file}"] = host_authorities(file.removesuffix(".json"), authorities.path)
     return found
 
 
@@ -134,9 +135,8 @@ def _gateway_manager(spec: Spec, host: Host) -> xds.Config:
         always_set_request_id_in_response=True,
         early_header_mutation_extensions=[_strip_internal_headers()],
         local_reply_config=compile_gateway_replies(spec.max_request_size),
-        access_log=compile_access_log(spec, host),
+        access_log=compile_access_log(host),
         http_filters=compile_gateway_filters(host),
-        **compile_tracing(spec.otlp, host, log_fields(spec)),
     )
 
 
@@ -182,16 +182,3 @@ def _clients(file: str, authorities: Source, host: Host) -> xds.Config:
     on_host = isinstance(authorities, HostPath)
     source = xds.release_source(host, f"sds-{file}") if on_host else xds.secret_source(host, file)
     return {"name": file.removesuffix(".json"), "sds_config": source}
-
-
-def _host_certificate(name: str, certificate: str, private_key: str) -> xds.Config:
-    folder = posixpath.dirname(certificate)
-    # Files in one folder are replaced together, by a rename or by a link; elsewhere each is watched by itself.
-    together = {"watched_directory": {"path": folder}} if folder == posixpath.dirname(private_key) else {}
-    resource_name = listener_file(name).removesuffix(".json")
-    return tls_certificate(resource_name, {"filename": certificate}, {"filename": private_key}, **together)
-
-
-def _host_authorities(name: str, path: str) -> xds.Config:
-    resource_name = file_of_clients(name).removesuffix(".json")
-    return client_authorities(resource_name, {"filename": path}, watched_directory={"path": posixpath.dirname(path)})

@@ -10,10 +10,8 @@ import json
 import posixpath
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.otlp import compile_otlp_log
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.usage import usage_fields, usage_loggers
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
 
 ACCESS_LOG = "access.log"
 
@@ -34,7 +32,7 @@ _CODE = {"name": "code", "value_format": "%RESPONSE_CODE%"}
 _PROVIDER_FAILURES = ("UH", "UF", "UC", "UR", "UO", "UPE", "NR", "SI", "NC")
 
 
-def compile_access_log(spec: Spec, host: Host) -> list[xds.Config]:
+def compile_access_log(host: Host) -> list[xds.Config]:
     """Return the access loggers of the gateway listener."""
     return [
         {
@@ -42,7 +40,7 @@ def compile_access_log(spec: Spec, host: Host) -> list[xds.Config]:
                 "envoy.access_loggers.file",
                 "extensions.access_loggers.file.v3.FileAccessLog",
                 path=posixpath.join(host.log_dir, ACCESS_LOG),
-                log_format={"json_format": log_fields(spec)},
+                log_format={"json_format": _fields()},
             ),
             # The load balancer's questions are nobody's usage.
             "filter": {"not_health_check_filter": {}},
@@ -58,7 +56,6 @@ def compile_access_log(spec: Spec, host: Host) -> list[xds.Config]:
             ),
             "filter": {"not_health_check_filter": {}},
         },
-        *compile_otlp_log(spec.otlp, host, log_fields(spec)),
         *usage_loggers(_CONSUMER_TAG, _SERVED_BY, _MOST_COUNTERS),
         # No endpoint of a provider is there to be asked, so there is no attempt that could be logged.
         _failures(_flags("UH", "NC")),
@@ -104,9 +101,7 @@ def _failures(*filters: xds.Config) -> xds.Config:
     }
 
 
-def log_fields(spec: Spec) -> dict[str, str]:
-    """Return what is written down about each request, by the names of the fields; prompts and keys are not."""
-    traced = spec.otlp is not None and spec.otlp.traces is not None
+def _fields() -> dict[str, str]:
     return {
         "time": "%START_TIME%",
         "request_id": _first(("REQ", xds.REQUEST_ID), ("FILTER_STATE", f"{xds.REQUEST_ID_STATE}:PLAIN")),
@@ -127,7 +122,6 @@ def log_fields(spec: Spec) -> dict[str, str]:
         "http.request.method": "%REQ(:METHOD)%",
         # Without the query: some clients put keys there.
         "url.path": "%PATH(NQ)%",
-        **({"trace_id": "%TRACE_ID%"} if traced else {}),
     }
 
 

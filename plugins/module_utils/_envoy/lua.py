@@ -31,7 +31,7 @@ def read_model_script(access: Iterable[tuple[str, str]]) -> str:
     One string that is split when the script loads, since Lua has a limit of constants in a function.
     """
     lines = "".join(f"{consumer}\t{group}\n" for consumer, group in access)
-    parts = ("locate.lua", "ask_usage.lua", "read_model.lua", "read_usage.lua")
+    parts = ("locate.lua", "ask_usage.lua", "read_model.lua", "tell_limits.lua", "read_usage.lua")
     return "\n".join([f"local ACCESS = {lua_string(lines)}", *map(_source, parts)])
 
 

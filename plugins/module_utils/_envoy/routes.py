@@ -71,6 +71,10 @@ _NOT_FOR_CLIENTS = (
     "openai-project",
     "set-cookie",
     "strict-transport-security",
+    # The gateway's own limits are told in these, until they become OpenAI's headers.
+    "x-ratelimit-limit",
+    "x-ratelimit-remaining",
+    "x-ratelimit-reset",
 )
 _RETRY_PRIORITY = xds.extension(
     "envoy.retry_priorities.previous_priorities",
@@ -143,11 +147,8 @@ def _direct(model: Model, target: Target, provider: Provider, cluster: str) -> x
     action = to_provider(provider, cluster, target.model)
     # Nothing is tried again but what did not reach an endpoint; the timeouts count in any case.
     retries = action.get("retry_policy", {"num_retries": 0})
-    action["retry_policy"] = {
-        **retries,
-        **_first_byte(model),
-        "per_try_idle_timeout": xds.seconds(silence_of(model)),
-    }
+    action["retry_policy"] = {**retries, **_first_byte(model)}
+    action["idle_timeout"] = xds.seconds(silence_of(model))
     return {"metadata": {"filter_metadata": _metadata(model, upstream_model=target.model)}, "route": action}
 
 
@@ -159,10 +160,11 @@ def _several(model: Model, cluster: str) -> xds.Config:
         "num_retries": len(model.fallbacks),
         "retry_priority": _RETRY_PRIORITY,
         "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.1s"},
-        # Silences within an answer are the egress listener's business.
         **_first_byte(model),
     }
-    route = {"cluster": cluster, "retry_policy": policy}
+    # Silences within an answer are the egress listener's business.
+    idle = xds.seconds((1 + len(model.fallbacks)) * model.timeouts.first_byte + model.timeouts.idle)
+    route = {"cluster": cluster, "retry_policy": policy, "idle_timeout": idle}
     return {"metadata": {"filter_metadata": _metadata(model)}, "route": route}
 
 
@@ -178,20 +180,14 @@ def _first_byte(model: Model) -> xds.Config:
 
 
 def _model_route(model: Model, way: xds.Config, access: Access, max_request_size: int) -> xds.Config:
-    timeouts = model.timeouts
-    attempts = 1 + len(model.fallbacks)
     config: xds.Config = {
         "name": f"model:{model.name}",
         "match": {"prefix": CLIENT_PREFIX},
         # A renamed model may make a body a little longer than what was let in.
         "request_body_buffer_limit": max_request_size + xds.BODY_GROWTH_BYTES,
         **way,
-        "route": {
-            **way["route"],
-            # An answer takes as long as it takes: what is limited is its beginning and its silences.
-            "timeout": "0s",
-            "idle_timeout": xds.seconds(attempts * timeouts.first_byte + timeouts.idle),
-        },
+        # An answer takes as long as it takes: what is limited is its beginning and its silences.
+        "route": {**way["route"], "timeout": "0s"},
     }
     groups = access.groups[model.name]
     if len(groups) < len(access.models) or not groups:

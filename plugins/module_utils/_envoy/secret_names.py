@@ -12,33 +12,35 @@ from collections.abc import Iterable
 from ansible_collections.gatewayops.openai.plugins.module_utils._canonical import canonical_json, digest
 
 _CLIENTS = re.compile(r"clients-(.+)\.json\Z")
-_COLLECTOR = re.compile(r"otlp-(.+)-[0-9a-f]{8}\.json\Z")
-_PROVIDER = re.compile(r"provider-(.+)-[0-9a-f]{8}\.json\Z")
+_PROVIDER = re.compile(r"(?:provider|identity|authorities)-(.+)-[0-9a-f]{8}\.json\Z")
 
 
-def file_of_provider(name: str, kind: str, urls: Iterable[str]) -> str:
+def file_of_provider(name: str, kind: str, urls: Iterable[str], *special: object) -> str:
     """Return the name of the file with a provider's key, which stands for where the key goes, too.
 
     So a release that changes key and URL together has a file of its own: until the old release is gone each reads its
-    own, and no key is ever sent to the other's URL.
+    own, and no key is ever sent to the other's URL. ``special`` is what else decides that, in plain JSON.
     """
-    return f"provider-{name}-{digest(canonical_json([kind, sorted(urls)]))[:8]}.json"
+    return f"provider-{name}-{_place(kind, urls, special)}.json"
+
+
+def file_of_identity(name: str, kind: str, urls: Iterable[str], *special: object) -> str:
+    """Return the name of the file with the certificate that is shown to a provider."""
+    return f"identity-{name}-{_place(kind, urls, special)}.json"
+
+
+def file_of_authorities(name: str, kind: str, urls: Iterable[str], *special: object) -> str:
+    """Return the name of the file with the CAs that a provider's certificate is from."""
+    return f"authorities-{name}-{_place(kind, urls, special)}.json"
+
+
+def _place(kind: str, urls: Iterable[str], special: tuple[object, ...]) -> str:
+    return digest(canonical_json([kind, sorted(urls), *special]))[:8]
 
 
 def provider_of(file_name: str) -> str | None:
-    """Return the name of the provider whose key is in a file; None for other files."""
+    """Return the name of the provider whose key, certificate or CAs are in a file; None for other files."""
     match = _PROVIDER.match(file_name)
-    return match.group(1) if match else None
-
-
-def file_of_collector(header: str, url: str) -> str:
-    """Return the name of the file with the value of a collector's header, which stands for where it goes, too."""
-    return f"otlp-{header}-{digest(canonical_json(url))[:8]}.json"
-
-
-def header_of_collector(file_name: str) -> str | None:
-    """Return the name of the collector's header whose value is in a file; None for other files."""
-    match = _COLLECTOR.match(file_name)
     return match.group(1) if match else None
 
 

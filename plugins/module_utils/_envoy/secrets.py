@@ -10,20 +10,21 @@ changes the file and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Callable
+from typing import Any, Callable
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._canonical import canonical_json
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secret_names import (
+    file_of_authorities,
     file_of_clients,
-    file_of_collector,
+    file_of_identity,
     file_of_provider,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Consumer, Spec, Tls
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import Provider
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import Provider, ProviderTls
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import (
     HostPath,
     Literal,
@@ -61,7 +62,26 @@ class SecretFile:
 
 def provider_file(provider: Provider) -> str:
     """Return the name of the file with a provider's key: another one for each place that the key is sent to."""
-    return file_of_provider(provider.name, provider.type, [url.text for url in provider.base_urls])
+    return file_of_provider(provider.name, *_destination(provider))
+
+
+def identity_file(provider: Provider, tls: ProviderTls) -> str:
+    """Return the name of the file with the certificate for a provider, be it in the release or among the secrets."""
+    texts = [source_text(source) for source in (tls.certificate, tls.private_key) if source is not None]
+    return file_of_identity(provider.name, *_destination(provider), texts)
+
+
+def authorities_file(provider: Provider) -> str:
+    """Return the name of the file with the CAs of a provider, be it in the release or among the secrets."""
+    return file_of_authorities(provider.name, *_destination(provider))
+
+
+def _destination(provider: Provider) -> tuple[Any, ...]:
+    """Return what decides who gets a provider's secrets; whatever is not set leaves it as it is."""
+    tls = provider.tls or ProviderTls()
+    known = {"ca": None if tls.ca is None else source_text(tls.ca), "server_name": tls.server_name}
+    special = {key: value for key, value in known.items() if value is not None}
+    return (provider.type, [url.text for url in provider.base_urls], *([special] if special else []))
 
 
 def listener_file(name: str) -> str:
@@ -69,7 +89,7 @@ def listener_file(name: str) -> str:
     return f"listener-{name}.json"
 
 
-def paths_on_host(tls: Tls) -> tuple[str, str] | None:
+def paths_on_host(tls: Tls | ProviderTls) -> tuple[str, str] | None:
     """Return the paths of certificate and key when both are files of the host: then no secret is delivered."""
     if isinstance(tls.certificate, HostPath) and isinstance(tls.private_key, HostPath):
         return tls.certificate.path, tls.private_key.path
@@ -84,21 +104,20 @@ def compile_secrets(spec: Spec) -> tuple[SecretFile, ...]:
         for provider in spec.providers
         if provider.api_key is not None
     )
+    for provider in spec.providers:
+        files.extend(_provider_tls(provider))
     files.extend(
-        _listener(listener.name, listener.tls)
+        _certificate(listener_file(listener.name), listener.tls.certificate, listener.tls.private_key)
         for listener in spec.listeners
         if listener.tls is not None and paths_on_host(listener.tls) is None
     )
     files.extend(
-        _clients(file_of_clients(listener.name), listener.tls.client_ca)
+        _authorities(file_of_clients(listener.name), listener.tls.client_ca)
         for listener in spec.listeners
         if listener.tls is not None
         and listener.tls.client_ca is not None
         and not isinstance(listener.tls.client_ca, HostPath)
     )
-    if spec.otlp is not None:
-        url = spec.otlp.endpoint.text
-        files.extend(_collector(file_of_collector(name, url), name, source) for name, source in spec.otlp.headers)
     return tuple(sorted(files, key=lambda file: file.name))
 
 
@@ -112,7 +131,7 @@ def consumers_without_key(spec: Spec, values: Values) -> tuple[str, ...]:
 
 
 def tls_certificate(name: str, certificate: xds.Config, private_key: xds.Config, **extra: xds.Config) -> xds.Config:
-    """Return the SDS resource of a listener's certificate."""
+    """Return the SDS resource of a certificate that the gateway shows."""
     return xds.typed(
         "extensions.transport_sockets.tls.v3.Secret",
         name=name,
@@ -121,7 +140,7 @@ def tls_certificate(name: str, certificate: xds.Config, private_key: xds.Config,
 
 
 def client_authorities(name: str, authorities: xds.Config, **extra: xds.Config) -> xds.Config:
-    """Return the SDS resource of the CAs that the certificates of a listener's clients are from."""
+    """Return the SDS resource of the CAs that the certificates of others, clients or a provider, are from."""
     return xds.typed(
         "extensions.transport_sockets.tls.v3.Secret",
         name=name,
@@ -177,33 +196,24 @@ def _provider(file: str, source: Source) -> SecretFile:
     return SecretFile(file, _references([source]), content)
 
 
-def _collector(file: str, header: str, source: Source) -> SecretFile:
+def _provider_tls(provider: Provider) -> Iterator[SecretFile]:
+    tls = provider.tls
+    if tls is None:
+        return
+    if tls.certificate is not None and tls.private_key is not None and paths_on_host(tls) is None:
+        yield _certificate(identity_file(provider, tls), tls.certificate, tls.private_key)
+    if tls.ca is not None and not isinstance(tls.ca, HostPath):
+        yield _authorities(authorities_file(provider), tls.ca)
+
+
+def _certificate(file: str, certificate: Source, private_key: Source) -> SecretFile:
     def content(values: Values) -> xds.Config:
-        value = _value(source, values).strip()
-        if not value or not value.isascii() or not value.isprintable():
-            raise SecretError(f"{source_text(source)} is not the value of a header: it must be printable ASCII")
-        if header == "authorization" and " " not in value:
-            value = f"Bearer {value}"
-        return xds.typed(
-            "extensions.transport_sockets.tls.v3.Secret",
-            name=file.removesuffix(".json"),
-            generic_secret={"secret": {"inline_string": value}},
-        )
+        return tls_certificate(file.removesuffix(".json"), _pem(certificate, values), _pem(private_key, values))
 
-    return SecretFile(file, _references([source]), content)
+    return SecretFile(file, _references([certificate, private_key]), content)
 
 
-def _listener(name: str, tls: Tls) -> SecretFile:
-    file = listener_file(name)
-
-    def content(values: Values) -> xds.Config:
-        certificate, private_key = _pem(tls.certificate, values), _pem(tls.private_key, values)
-        return tls_certificate(file.removesuffix(".json"), certificate, private_key)
-
-    return SecretFile(file, _references([tls.certificate, tls.private_key]), content)
-
-
-def _clients(file: str, source: Source) -> SecretFile:
+def _authorities(file: str, source: Source) -> SecretFile:
     def content(values: Values) -> xds.Config:
         return client_authorities(file.removesuffix(".json"), _pem(source, values))
 

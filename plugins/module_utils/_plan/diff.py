@@ -124,6 +124,11 @@ def summarize(changes: Sequence[ResourceChange]) -> str:
 
 def render_diff(changes: Sequence[ResourceChange]) -> str:
     """The text of `--diff`: a line for each resource and each of its fields, and the summary."""
+    return "\n".join([*render_changes(changes), summarize(changes)]) + "\n"
+
+
+def render_changes(changes: Sequence[ResourceChange]) -> list[str]:
+    """The lines of the changes, in their order: one for each resource, and below it one for each of its fields."""
     in_full = sum(change.action == CREATE for change in changes) <= _CREATED_IN_FULL
     lines: list[str] = []
     for change in changes:
@@ -132,7 +137,7 @@ def render_diff(changes: Sequence[ResourceChange]) -> str:
             lines.extend(f"      {field.path}: {_transition(field)}" for field in change.fields)
         elif change.action == CREATE and in_full:
             lines.extend(f"      {field.path}: {_text(field.after)}" for field in change.fields if _is_given(field))
-    return "\n".join([*lines, summarize(changes)]) + "\n"
+    return lines
 
 
 def _is_given(field: FieldChange) -> bool:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Callable
@@ -17,9 +16,6 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.access imp
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.limits import ModelLimits
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Literal
-
-# Parts of the names of headers that hold a secret, such as authorization and x-api-key.
-_CREDENTIAL = re.compile(r"auth|key|token|secret|password|credential|cookie")
 
 
 @dataclass(frozen=True)
@@ -86,16 +82,15 @@ def _plain_secret(spec: Spec) -> Iterator[Place]:
         if provider.api_key is not None
     ]
     sources += [
+        (f"gateway_providers.{provider.name}.tls.private_key", provider.tls.private_key)
+        for provider in spec.providers
+        if provider.tls is not None and provider.tls.private_key is not None
+    ]
+    sources += [
         (f"gateway_consumers.{consumer.name}.api_keys[{index}]", key)
         for consumer in spec.consumers
         for index, key in enumerate(consumer.api_keys)
     ]
-    if spec.otlp is not None:
-        sources += [
-            (f"gateway_otlp.headers.{name}", source)
-            for name, source in spec.otlp.headers
-            if _CREDENTIAL.search(name) is not None
-        ]
     for path, source in sources:
         if isinstance(source, Literal):
             yield Place(
@@ -104,22 +99,6 @@ def _plain_secret(spec: Spec) -> Iterator[Place]:
                 "store the secret and write a reference such as vault://MOUNT/PATH#FIELD; "
                 "a value that was committed counts as disclosed",
             )
-
-
-def _otlp_without_tls(spec: Spec) -> Iterator[Place]:
-    if spec.otlp is not None and spec.otlp.endpoint.scheme == "http" and not _is_loopback(spec.otlp.endpoint.host):
-        yield Place(
-            "gateway_otlp.endpoint",
-            "sends who asks for what, and the collector's headers, where others can read them",
-            "use https, or a collector on the host itself",
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _consumer_without_limit(spec: Spec) -> Iterator[Place]:
@@ -143,12 +122,6 @@ RULES = (
     ),
     Rule("tls_version", "deny", "A listener accepts a version of TLS below 1.2.", _tls_version),
     Rule("plain_secret", "deny", "A secret stands in the spec itself instead of a reference to it.", _plain_secret),
-    Rule(
-        "otlp_without_tls",
-        "warn",
-        "C(gateway_otlp) sends over plain HTTP to a host that is not a loopback address.",
-        _otlp_without_tls,
-    ),
     Rule(
         "consumer_without_limit",
         "warn",

@@ -39,9 +39,9 @@ GATEWAY = "gateway"
 _BEFORE_IT = ("libexec/restore-secrets", "host/etc/systemd/system/openai-gateway-secrets.service")
 
 _COUNTERS = ("update_rejected", "update_failure")
-# A listener that drains still looks for the file of its certificate or CAs when a release has pruned it. What else a
-# missing file means shows: a listener that needs one stays warming.
-_PRUNED = re.compile(r"sds\.(listener|clients)-.*\.update_failure")
+# A listener or cluster that drains still looks for the file of its certificate or CAs when a release has pruned it.
+# What else a missing file means shows: who needs one stays warming.
+_PRUNED = re.compile(r"sds\.(listener|clients|identity|authorities)-.*\.update_failure")
 _IN_FLIGHT = ("rq_active", "rq_pending_active")
 _MANAGERS = (
     "cluster_manager.warming_clusters",

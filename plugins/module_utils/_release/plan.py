@@ -40,11 +40,15 @@ REPLACE = "replace"
 
 @dataclass(frozen=True)
 class Request:
-    """What a run is asked for; `secrets` None leaves secrets alone, seconds are how long to wait at most."""
+    """What a run is asked for; `secrets` None leaves secrets alone, seconds are how long to wait at most.
+
+    With `secrets_pending` those that the host lacks are nothing to fail for: they come when the plan is carried out.
+    """
 
     digest: str = ""
     files: tuple[BundleFile, ...] | None = None
     secrets: Mapping[str, str] | None = None
+    secrets_pending: bool = False
     facts: Mapping[str, str] | None = None
     keep: int = 5
     validate: bool = True
@@ -170,7 +174,8 @@ def ahead(site: Site, view: View, plan: Plan, request: Request) -> tuple[str, ..
     unkept = (why,) if why else ()
     if plan.process == NONE:
         return unkept
-    delivered = request.secrets or {}
+    pending = checks.secret_files(site.host, plan.target.envoy) if request.secrets_pending else ()
+    delivered = (*(request.secrets or ()), *pending)
     return (*unkept, *checks.problems(site.host, plan.target.envoy, delivered, view.pids, site.private_owner))
 
 

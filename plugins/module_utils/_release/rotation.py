@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secret_names import (
-    header_of_collector,
     listener_of_clients,
     provider_of,
 )
@@ -23,7 +22,6 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._release.secrets
 
 _LISTENER = re.compile(r"listener-(.+)\.json\Z")
 _NOTHING = "nothing changed"
-_KINDS = ("consumers", "providers", "listeners", "collector_headers")
 
 #: Documents as `secrets.current` returns them: by file name, without `version_info`.
 Documents = Mapping[str, Mapping[str, Any]]
@@ -36,7 +34,6 @@ class Rotated:
     consumers: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
     listeners: tuple[str, ...] = ()
-    collector_headers: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, list[str]]:
         """Plain data for a module's result."""
@@ -44,7 +41,6 @@ class Rotated:
             "consumers": list(self.consumers),
             "providers": list(self.providers),
             "listeners": list(self.listeners),
-            "collector_headers": list(self.collector_headers),
         }
 
 
@@ -59,7 +55,6 @@ def rotated(before: Documents, after: Documents) -> Rotated:
         tuple(sorted(consumers)),
         tuple(sorted({name for name in map(provider_of, changed) if name})),
         tuple(sorted({name for name in map(_listener_of, changed) if name})),
-        tuple(sorted({name for name in map(header_of_collector, changed) if name})),
     )
 
 
@@ -69,22 +64,18 @@ def unnamed(files: Iterable[str], names: Mapping[str, Iterable[str]]) -> tuple[s
     Such a file had the right content and the wrong mode or owner, or it is none that this collection makes.
     """
     providers, listeners = set(names.get("providers", ())), set(names.get("listeners", ()))
-    headers = set(names.get("collector_headers", ()))
     explained = {CONSUMERS} if list(names.get("consumers", ())) else set()
     return tuple(
         name
         for name in sorted(files)
-        if name not in explained
-        and provider_of(name) not in providers
-        and _listener_of(name) not in listeners
-        and header_of_collector(name) not in headers
+        if name not in explained and provider_of(name) not in providers and _listener_of(name) not in listeners
     )
 
 
 def describe(names: Mapping[str, Iterable[str]], files: Iterable[str]) -> str:
     """One line for people: `consumers: search; providers: openai`, or `nothing changed` (pure)."""
-    kinds = ((kind, list(names.get(kind, ()))) for kind in _KINDS)
-    parts = [f"{kind.replace('_', ' ')}: {', '.join(each)}" for kind, each in kinds if each]
+    kinds = ((kind, list(names.get(kind, ()))) for kind in ("consumers", "providers", "listeners"))
+    parts = [f"{kind}: {', '.join(each)}" for kind, each in kinds if each]
     others = unnamed(files, names)
     return "; ".join([*parts, *([f"files: {', '.join(others)}"] if others else [])]) or _NOTHING
 
@@ -95,7 +86,6 @@ def lines(names: Mapping[str, Iterable[str]], files: Iterable[str]) -> tuple[str
         *(f"  ~ key of consumer {name} (not shown)" for name in names.get("consumers", ())),
         *(f"  ~ key of provider {name} (not shown)" for name in names.get("providers", ())),
         *(f"  ~ certificate of listener {name} (not shown)" for name in names.get("listeners", ())),
-        *(f"  ~ header {name} for the collector (not shown)" for name in names.get("collector_headers", ())),
         *(f"  ~ secret file {name} (not shown)" for name in unnamed(files, names)),
     )
 

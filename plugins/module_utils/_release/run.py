@@ -92,6 +92,7 @@ def _present(site: Site, now: View, target: Target, request: Request, *, check: 
     return {
         "changed": changed,
         "digest": target.digest,
+        "active": now.active,
         "previous": now.previous,
         "process": plan.NONE,
         "envoy_version": site.envoy.version(),
@@ -142,6 +143,7 @@ def _told(site: Site, todo: Plan, before: object, steps: tuple[str, ...], messag
     result = {
         "changed": todo.changed,
         "digest": todo.target.digest,
+        "active": todo.before,
         "previous": todo.back,
         "process": todo.process,
         "envoy_version": site.envoy.version(),

@@ -20,7 +20,6 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.provider_c
     check_duplicates,
     check_provider,
 )
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.telemetry_checks import check_telemetry
 
 
 def check_draft(spec: Draft, problems: Problems) -> None:
@@ -34,7 +33,6 @@ def check_draft(spec: Draft, problems: Problems) -> None:
     for model in _entries(spec, "models"):
         _check_model(model, providers, problems)
     _check_consumers(_entries(spec, "consumers"), models, problems)
-    check_telemetry(spec, problems)
     _check_policies(spec.get("policies") or (), problems)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.draft import UNREADABLE, Draft
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.problems import Problems
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import BaseUrl
 
 _AZURE_PATH = re.compile(r"/openai(/v1|/deployments/.*)?$")
 
@@ -28,11 +29,23 @@ def check_provider(provider: Draft, problems: Problems) -> None:
                 f"{provider.path}.base_url[{index}]",
                 f"must have the scheme and path of base_url[{first_index}]; other ones need a provider of their own",
             )
+    _check_tls(provider, [url for _index, url in readable], problems)
     if provider.get("type") == "azure_openai":
         for index, url in readable:
             if _AZURE_PATH.search(url.path):
                 where = f"{provider.path}.base_url" + (f"[{index}]" if len(urls) > 1 else "")
                 problems.add(where, "must end before /openai, which the api_version adds")
+
+
+def _check_tls(provider: Draft, urls: list[BaseUrl], problems: Problems) -> None:
+    tls = provider.get("tls")
+    if not isinstance(tls, Draft):
+        return
+    if any(url.scheme != "https" for url in urls):
+        problems.add(tls.path, "is allowed with https URLs only")
+    for one, other in (("certificate", "private_key"), ("private_key", "certificate")):
+        if tls.states(one) and not tls.states(other):
+            problems.add(f"{tls.path}.{other}", f"is required with {one}")
 
 
 def check_duplicates(items: Iterable[tuple[int, Any]], path: str, what: str, problems: Problems) -> None:

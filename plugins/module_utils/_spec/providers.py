@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.headers import HEADER_NAME, HEADER_VALUE
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import (
     Choice,
     ListOf,
+    Pairs,
+    Record,
     SourceKind,
     Text,
     spec,
@@ -20,6 +23,47 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls impor
 
 #: The version of Azure's API that has the paths and the bodies of everybody else's.
 AZURE_V1 = "v1"
+
+
+@dataclass(frozen=True)
+class ProviderTls:
+    """How a provider is recognized, and how the gateway shows it who is asking."""
+
+    ca: Source | None = field(
+        default=None,
+        metadata=spec(
+            SourceKind(allow_path=True),
+            "The CAs that the provider's certificate is from, in place of the host's: a reference, an absolute path "
+            "on the gateway host, or PEM text.",
+        ),
+    )
+    certificate: Source | None = field(
+        default=None,
+        metadata=spec(
+            SourceKind(allow_path=True),
+            "The certificate (and its chain) that the gateway shows to the provider (mutual TLS): a reference, an "
+            "absolute path on the gateway host, or PEM text. It needs C(private_key).",
+        ),
+    )
+    private_key: Source | None = field(
+        default=None,
+        metadata=spec(
+            SourceKind(allow_path=True),
+            "The private key of C(certificate): a reference, an absolute path on the gateway host, or PEM text.",
+        ),
+    )
+    server_name: str | None = field(
+        default=None,
+        metadata=spec(
+            Text(
+                r"^[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)*$",
+                "a host's name in lower case",
+                max_length=253,
+            ),
+            "The name that the provider's certificate has to be for, and that is asked for (SNI), where that is not "
+            "the host of the URL.",
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -63,5 +107,21 @@ class Provider:
             "provider that refuses C(stream_options); the usage of a stream is then known only if the client asked. "
             "It is asked for where all targets and fallbacks of a model can be asked. The default is V(ask), but "
             "V(as_is) for C(azure_openai) with an C(api_version) before 2024-09-01, which does not know it.",
+        ),
+    )
+    headers: tuple[tuple[str, str], ...] = field(
+        default=(),
+        metadata=spec(
+            Pairs(HEADER_NAME, HEADER_VALUE, "header"),
+            "Headers for every request to this provider, such as C(OpenAI-Organization), in place of those that a "
+            "client sent. They are plain text: a credential is written as C(api_key).",
+        ),
+    )
+    tls: ProviderTls | None = field(
+        default=None,
+        metadata=spec(
+            Record(ProviderTls),
+            "TLS to the provider, where it differs from what a public one needs. Certificates are always verified. "
+            "Only with https URLs.",
         ),
     )

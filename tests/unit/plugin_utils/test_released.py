@@ -52,6 +52,7 @@ def test_the_files_are_those_that_the_release_was_made_with() -> None:
         (("gateway_listeners", "public", "tls", "certificate"), PEM, "listener-public.json"),
         (("gateway_listeners", "public", "tls", "private_key"), PEM, "listener-public.json"),
         (("gateway_listeners", "public", "tls", "client_ca"), PEM, "clients-public.json"),
+        (("gateway_providers", "openai", "tls", "private_key"), PEM, "identity-openai-"),
     ],
 )
 def test_what_is_written_in_a_specification_is_left_as_it_is(path: tuple[Any, ...], value: str, name: str) -> None:

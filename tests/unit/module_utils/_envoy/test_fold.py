@@ -41,12 +41,10 @@ def test_everything_is_in_it() -> None:
     static = folded()["static_resources"]
     names = [listener["name"] for listener in static["listeners"]]
     assert names == ["metrics", "listener:local", "listener:public", "egress"]
-    assert len(static["clusters"]) == 1 + 3 + 1 + 1
+    assert len(static["clusters"]) == 1 + 3 + 1
     assert [secret["name"] for secret in static["secrets"]] == [
-        "otlp-authorization-d949c935",
-        "otlp-x-scope-orgid-d949c935",
         "provider-azure_eu-7c827513",
-        "provider-openai-c6275da3",
+        "provider-openai-76664e95",
     ]
     managers = [listener["filter_chains"][0]["filters"][0]["typed_config"] for listener in static["listeners"][1:]]
     assert all(manager["route_config"]["validate_clusters"] for manager in managers)
@@ -65,7 +63,7 @@ def test_everything_is_in_it() -> None:
 def test_the_real_secrets() -> None:
     """Without dummies Envoy would read what the running gateway reads."""
     text = json.dumps(folded(dummy_secrets=False))
-    for name in ("consumers.json", "provider-openai-c6275da3.json", "listener-public.json"):
+    for name in ("consumers.json", "provider-openai-76664e95.json", "listener-public.json"):
         assert f"{HOST.secrets_dir}/{name}" in text
 
 
@@ -76,6 +74,25 @@ def test_a_certificate_on_the_host(dummy: bool, found: bool) -> None:
     assert (ON_HOST["private_key"] in text) is found
     assert (ON_HOST["client_ca"] in text) is found
     assert "trusted_ca" in text
+
+
+@pytest.mark.parametrize("dummy", [True, False])
+def test_certificates_for_a_provider(dummy: bool) -> None:
+    openai = every_key()["gateway_providers"]["openai"]
+    stored = {key: f"env://{key.upper()}" for key in ("ca", "certificate", "private_key")}
+    on_host = {key: f"/etc/gw/{key}.pem" for key in stored}
+    several = {**openai, "base_url": ["https://a.example/v1", "https://b.example/v1"]}
+    providers = {
+        **every_key()["gateway_providers"],
+        "openai": {**several, "tls": stored},
+        "host": {**several, "tls": on_host},
+    }
+    text = json.dumps(folded(dummy_secrets=dummy, gateway_providers=providers))
+    assert all((path in text) is not dummy for path in on_host.values())
+    for prefix in ("identity-openai-", "authorities-openai-"):
+        assert (f"{HOST.secrets_dir}/{prefix}" in text) is not dummy
+    assert f"{HOST.current}/envoy/sds-" not in text
+    assert text.count('"exact": "b.example"') == 2
 
 
 def test_other_files_do_not_matter() -> None:

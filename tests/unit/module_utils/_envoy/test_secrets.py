@@ -18,8 +18,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse impo
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Source, source_text
 
 #: The provider's name, and what stands for its type and URL.
-COLLECTOR = "otlp-authorization-d949c935.json"
-OPENAI = "provider-openai-c6275da3.json"
+OPENAI = "provider-openai-76664e95.json"
 PEM = "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n"
 
 
@@ -44,11 +43,11 @@ def consumers(*keys: str) -> dict[str, Any]:
 
 def test_there_is_a_file_for_everything_with_a_secret() -> None:
     assert sorted(secrets()) == [
+        "authorities-openai-76664e95.json",
         "clients-public.json",
         "consumers.json",
+        "identity-openai-5f2691c0.json",
         "listener-public.json",
-        COLLECTOR,
-        "otlp-x-scope-orgid-d949c935.json",
         "provider-azure_eu-7c827513.json",
         OPENAI,
     ]
@@ -145,27 +144,6 @@ class TestKeys:
             secrets()[OPENAI].render({})
 
 
-class TestHeadersOfACollector:
-    @pytest.mark.parametrize(
-        ("value", "sent"), [("abc\n", "Bearer abc"), ("Bearer abc", "Bearer abc"), ("Basic YTpi", "Basic YTpi")]
-    )
-    def test_authorization(self, value: str, sent: str) -> None:
-        resource = rendered(secrets()[COLLECTOR], value)
-        assert resource["name"] == COLLECTOR[: -len(".json")]
-        assert resource["generic_secret"] == {"secret": {"inline_string": sent}}
-
-    def test_another_header_is_as_it_is_written(self) -> None:
-        otlp = {"endpoint": "https://c:4318", "headers": {"X-Scope-OrgID": "gateways"}, "logs": True}
-        (file,) = (file for name, file in secrets(gateway_otlp=otlp).items() if "orgid" in name)
-        assert file.references == ()
-        assert rendered(file)["generic_secret"] == {"secret": {"inline_string": "gateways"}}
-
-    @pytest.mark.parametrize("value", [" ", "a\nb", "a\tb", "é", "a\0"])
-    def test_what_is_no_value(self, value: str) -> None:
-        with pytest.raises(SecretError, match="is not the value of a header"):
-            rendered(secrets()[COLLECTOR], value)
-
-
 class TestCertificates:
     def listener(self, certificate: str, key: str, authority: str | None = None) -> dict[str, SecretFile]:
         tls = {"certificate": certificate, "private_key": key, **({"client_ca": authority} if authority else {})}
@@ -205,6 +183,33 @@ class TestCertificates:
 
     def test_the_cas_of_clients_on_the_host(self) -> None:
         assert "clients-public.json" not in self.listener("/etc/a.pem", "/etc/a.key", "/etc/clients.pem")
+
+    def provider(self, **tls: str) -> dict[str, SecretFile]:
+        openai = {**every_key()["gateway_providers"]["openai"], "tls": tls}
+        return secrets(gateway_providers={**every_key()["gateway_providers"], "openai": openai})
+
+    def test_that_of_a_provider(self) -> None:
+        files = self.provider(certificate="env://CERTIFICATE", private_key="env://KEY", ca=PEM)
+        (identity,) = (file for name, file in files.items() if name.startswith("identity-openai-"))
+        assert rendered(identity, PEM)["tls_certificate"] == {
+            "certificate_chain": {"inline_string": PEM},
+            "private_key": {"inline_string": PEM},
+        }
+        (authorities,) = (file for name, file in files.items() if name.startswith("authorities-openai-"))
+        assert authorities.references == ()
+        assert rendered(authorities)["validation_context"] == {"trusted_ca": {"inline_string": PEM}}
+
+    def test_that_of_a_provider_on_the_host(self) -> None:
+        files = self.provider(certificate="/etc/x.pem", private_key="/etc/x.key", ca="/etc/ca.pem")
+        assert not any(name.startswith(("identity-", "authorities-")) for name in files)
+
+    @pytest.mark.parametrize("more", [{"ca": "/etc/other.pem"}, {"server_name": "b.example"}])
+    def test_whoever_is_trusted_otherwise_gets_files_of_its_own(self, more: dict[str, str]) -> None:
+        tls = {"certificate": "env://CERTIFICATE", "private_key": "env://KEY"}
+        one, other = self.provider(**tls), self.provider(**tls, **more)
+        ours = {name for name in one if "-openai-" in name}
+        assert len(ours) == 2
+        assert ours.isdisjoint(other)
 
     def test_what_is_no_pem(self) -> None:
         with pytest.raises(SecretError, match=r"vault://kv/tls/gateway#certificate is not PEM text"):

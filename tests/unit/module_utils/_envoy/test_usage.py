@@ -34,6 +34,8 @@ function answer(request, headers, pieces, trailers)
     return {
       get = function(_, name) return headers[name] end,
       remove = function(_, name) headers[name] = nil end,
+      -- Of no limit.
+      getNumValues = function() return 0 end,
     }
   end
   function handle:streamInfo()

@@ -24,7 +24,6 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
         "gateway_limits_scope",
         "gateway_max_request_size",
         "gateway_metrics",
-        "gateway_otlp",
     ]
     assert resources["gateway_listeners.public"] == {
         "address": "0.0.0.0",
@@ -52,19 +51,18 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
         "type": "openai",
         "base_url": ["https://api.openai.com/v1"],
         "api_key": "vault://kv/providers/openai#api_key?version=3",
+        "headers": {"openai-organization": "org-1", "openai-project": "100% of it"},
+        "tls": {
+            "ca": "vault://kv/providers/openai#ca",
+            "certificate": "vault://kv/providers/openai#certificate",
+            "private_key": "vault://kv/providers/openai#private_key",
+            "server_name": "openai.example",
+        },
     }
     assert resources["gateway_size"] == {"name": "custom", "concurrency": 4, "memory_max": "2G", "cpu_quota": "400%"}
     assert resources["gateway_limits_scope"] == {"scope": "host"}
     assert resources["gateway_max_request_size"] == {"size": "32M"}
     assert resources["gateway_metrics"] == {"address": "::1", "port": 9903}
-    assert resources["gateway_otlp"] == {
-        "endpoint": "https://collector.example.com:4318",
-        "headers": {"authorization": "vault://kv/otlp#token", "x-scope-orgid": "env://TENANT"},
-        "ca": "/etc/ssl/collector.pem",
-        "service_name": "gateway-eu",
-        "traces": {"sampling": "10%", "propagate_to": ["vllm"]},
-        "logs": True,
-    }
     assert json.loads(json.dumps(resources)) == resources
 
 

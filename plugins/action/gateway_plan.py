@@ -1,0 +1,51 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._plan.diff import render_diff, summarize
+from ansible_collections.gatewayops.openai.plugins.module_utils._plan.fleet import HostPlan
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import GatewayAction
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._activate import activate
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._compile import compile_gateway
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._host_options import HOST_OPTIONS
+
+
+class ActionModule(GatewayAction):
+    """Hold the specification against what the host serves. No secret store is asked, and nothing is written."""
+
+    OPTIONS: ClassVar[Mapping[str, Mapping[str, Any]]] = HOST_OPTIONS
+
+    def act(self) -> dict[str, Any]:
+        host = self.host(self.options())
+        compiled = compile_gateway(self.raw_spec, host)
+        # The module that would apply it is asked what it would do.
+        self._task.check_mode = True
+        answer, before = activate(self, compiled, host, secrets=None)
+        if answer.get("failed"):
+            return answer
+        planned = HostPlan(
+            host=self.variables.get("inventory_hostname", ""),
+            active=answer["active"],
+            release=answer["digest"],
+            spec_digest=compiled.spec_digest,
+            envoy_version=answer["envoy_version"],
+            process=answer["process"],
+            changed=answer["changed"],
+            before=before,
+            after=compiled.resources,
+            repaired=tuple(answer["repaired"]),
+            findings=tuple(asdict(finding) for finding in compiled.findings),
+        )
+        return {
+            "changed": False,
+            "summary": summarize(planned.changes),
+            "planned": planned.as_dict(),
+            "warnings": list(answer.get("warnings", ())),
+            **({"diff": {"prepared": render_diff(planned.changes)}} if self._task.diff and planned.changed else {}),
+        }

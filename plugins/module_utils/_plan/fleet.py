@@ -1,0 +1,150 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A plan of all hosts: what would happen on each, those alike told once, and of whom nothing is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._canonical import canonical_json
+from ansible_collections.gatewayops.openai.plugins.module_utils._plan.diff import (
+    CREATE,
+    DELETE,
+    UPDATE,
+    ResourceChange,
+    diff_resources,
+)
+
+Resources = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class HostPlan:
+    """What would happen on a host, as the action `gateway_plan` tells it.
+
+    `before` are the resources of the release `active`, which is served now ('' and none without one), `after` those of
+    the release `release`. `repaired` is what somebody else changed on the host. `process` is what happens to Envoy:
+    `none`, `start`, `reload` or `replace`. `changed` is whether anything on the host changes, secrets left aside.
+    """
+
+    host: str
+    active: str
+    release: str
+    spec_digest: str
+    envoy_version: str
+    process: str
+    changed: bool
+    before: Resources
+    after: Resources
+    repaired: tuple[str, ...]
+    findings: tuple[Mapping[str, str], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for a task's result, from which :func:`host_plan` makes it again."""
+        data = {name: getattr(self, name) for name in _PLAIN}
+        data.update(after=self.after, repaired=list(self.repaired), findings=[dict(each) for each in self.findings])
+        # Nothing changes on most hosts, and a result goes through a pipe.
+        return data if self.before == self.after else {**data, "before": self.before}
+
+    @cached_property
+    def changes(self) -> tuple[ResourceChange, ...]:
+        """The resources that differ, by address."""
+        return diff_resources(self.before, self.after)
+
+    @cached_property
+    def likeness(self) -> bytes:
+        """What hosts that would change alike have in common."""
+        return canonical_json([self.before, self.after, self.process, self.changed, list(self.repaired)])
+
+
+_PLAIN = ("active", "release", "spec_digest", "envoy_version", "process", "changed")
+
+
+def host_plan(host: str, data: Mapping[str, Any]) -> HostPlan:
+    """Return the plan of a host from plain data. Raises KeyError for data that is something else."""
+    return HostPlan(
+        host=host,
+        before=data.get("before", data["after"]),
+        after=data["after"],
+        repaired=tuple(data["repaired"]),
+        findings=tuple(data["findings"]),
+        **{name: data[name] for name in _PLAIN},
+    )
+
+
+@dataclass(frozen=True)
+class Group:
+    """Hosts that would change alike; `plan` is that of the first one."""
+
+    hosts: tuple[str, ...]
+    plan: HostPlan
+
+    @property
+    def title(self) -> str:
+        """The hosts in a line: all names of a few, else the first and how many more."""
+        if len(self.hosts) <= _NAMED:
+            return ", ".join(self.hosts)
+        return f"{', '.join(self.hosts[: _NAMED - 1])} and {len(self.hosts) - _NAMED + 1} more"
+
+
+@dataclass(frozen=True)
+class FleetPlan:
+    """The plan of an environment. `hosts` are sorted by name; `unknown` says why nothing is known of the others.
+
+    `created_at` is a time of RFC 3339, `commit` that of the inventory or ''.
+    """
+
+    environment: str
+    created_at: str
+    collection_version: str
+    commit: str
+    hosts: tuple[HostPlan, ...]
+    unknown: tuple[tuple[str, str], ...] = ()
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """The hosts that would change alike, those that change first."""
+        members: dict[bytes, list[HostPlan]] = {}
+        for plan in self.hosts:
+            members.setdefault(plan.likeness, []).append(plan)
+        groups = [Group(tuple(plan.host for plan in plans), plans[0]) for plans in members.values()]
+        return tuple(sorted(groups, key=lambda group: (not group.plan.changed, group.hosts)))
+
+    @property
+    def changing(self) -> tuple[Group, ...]:
+        """The groups on whose hosts anything changes."""
+        return tuple(group for group in self.groups if group.plan.changed)
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything changes on any host."""
+        return bool(self.changing)
+
+    def count(self, action: str) -> int:
+        """How many resources are created, updated or deleted, those of hosts that change alike once."""
+        return sum(change.action == action for group in self.groups for change in group.plan.changes)
+
+    @property
+    def summary(self) -> str:
+        """The line that ends the plan, in the words of Terraform."""
+        if not self.changed:
+            text = f"No changes. {_several(len(self.hosts), 'host')} as specified"
+        else:
+            counts = f"{self.count(CREATE)} to add, {self.count(UPDATE)} to change, {self.count(DELETE)} to remove"
+            hosts = sum(len(group.hosts) for group in self.changing)
+            groups = len(self.changing)
+            text = f"Plan: {counts}, on {_several(hosts, 'host')}{f' in {groups} groups' if groups > 1 else ''}"
+        return f"{text}; nothing is known of {_several(len(self.unknown), 'host')}" if self.unknown else text
+
+
+#: So many hosts of a group are named.
+_NAMED = 4
+
+
+def _several(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

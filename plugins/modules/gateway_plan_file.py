@@ -1,0 +1,90 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: gateway_plan_file
+short_description: Write the plan of all hosts, and tell it
+version_added: 0.1.0
+description:
+  - Puts together what M(gatewayops.openai.gateway_plan) registered on each host of the play, and writes it on the
+    controller as C(plan.json) in the layout of C(terraform show -json), and as C(plan.md) for a pull request. The
+    terminal gets a summary.
+  - Hosts that would change alike are told once. Hosts of the group C(gateways) that the play did not look at, could not
+    reach or failed on are named, with the reason.
+  - Runs on the controller. Use it with C(run_once) and C(delegate_to=localhost).
+author:
+  - GatewayOps maintainers (@gatewayops)
+options:
+  path:
+    description: Where the plan goes. Its other form is beside it, with C(.md) in place of the last suffix.
+    type: path
+    default: plan.json
+  environment:
+    description: The name of the environment in the plan; that of the inventory's directory by default.
+    type: str
+  register:
+    description: The variable that the plan of each host was registered as.
+    type: str
+    default: __gateway_plan
+notes:
+  - Where O(path) is not given it is the variable C(gateway_plan), O(environment) is C(gateway_environment).
+attributes:
+  check_mode:
+    support: none
+    description: Writes the plan in check mode, too; a plan is what check mode is for.
+  diff_mode:
+    support: none
+    description: A plan is a difference itself.
+  platform:
+    support: full
+    description: Runs on the controller.
+    platforms: posix
+seealso:
+  - module: gatewayops.openai.gateway_plan
+"""
+
+EXAMPLES = r"""
+- name: Plan what would change on every gateway
+  hosts: gateways
+  gather_facts: false
+  check_mode: true
+  ignore_unreachable: true
+  tasks:
+    - name: Compare
+      ansible.builtin.import_role:
+        name: gatewayops.openai.gateway
+        tasks_from: plan
+
+    - name: Write the plan
+      gatewayops.openai.gateway_plan_file:
+        path: plans/today.json
+      check_mode: false
+      delegate_to: localhost
+      run_once: true
+"""
+
+RETURN = r"""
+pending:
+  description: Whether anything would change on any host.
+  type: bool
+  returned: success
+summary:
+  description: What would change, in a line.
+  type: str
+  returned: success
+  sample: "Plan: 3 to add, 1 to change, 0 to remove, on 4 hosts in 2 groups"
+files:
+  description: The files that were written.
+  type: list
+  elements: str
+  returned: success
+  sample: [plan.json, plan.md]
+unknown:
+  description: The hosts that nothing is known of, and why.
+  type: dict
+  returned: success
+  sample: {gateway3: left out by --limit}
+"""

@@ -1,0 +1,50 @@
+# Copyright: Contributors to the gatewayops.openai project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The one call that brings a release to a host, or says what it would do; the bundle goes where it is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files import encode_files
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host, host_to_options
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import GatewayAction
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._compile import Compiled
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._provenance import (
+    applied_by,
+    collection_version,
+    inventory_commit,
+)
+
+Answer = dict[str, Any]
+
+
+def activate(
+    action: GatewayAction, compiled: Compiled, host: Host, secrets: Mapping[str, str] | None
+) -> tuple[Answer, dict[str, Any]]:
+    """Have `compiled` served on the host: what `gateway_release` answers, and the resources that are served before.
+
+    Without `secrets` it is taken that they come later, which is for check mode only.
+    """
+    arguments: dict[str, Any] = {
+        "state": "active",
+        "host": host_to_options(host),
+        "digest": compiled.bundle.digest,
+        "keep": compiled.spec.release_keep,
+        "meta": {
+            "spec_digest": compiled.spec_digest,
+            "inventory_commit": inventory_commit(action.variables.get("inventory_dir")),
+            "collection_version": collection_version(),
+            "applied_by": applied_by(),
+        },
+        **({"secrets_pending": True} if secrets is None else {"secrets": secrets}),
+    }
+    answer = action.call("gateway_release", arguments)
+    # A host that serves the release already does not repeat what it is made of.
+    before = answer.get("resources", compiled.resources)
+    if answer.get("needs_bundle"):
+        answer = action.call("gateway_release", {**arguments, "bundle": encode_files(compiled.bundle.files)})
+    return answer, before

@@ -1,0 +1,122 @@
+"""The playbook `plan` as a user runs it: no store, no change, and what `site` does afterwards."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from integration.site_gateway import CANARY, Gateway, a_gateway
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Gateway]:
+    """A gateway that serves, and whose plan was made before it did."""
+    with a_gateway() as gateway:
+        before = gateway.directory / "first.json"
+        ran = gateway.play("plan", "-e", f"gateway_plan={before}", **NO_STORE)
+        assert ran.status == 0, ran.output
+        assert ran.recap["changed"] == 0
+        assert not gateway.root.exists()
+        done = gateway.play("site")
+        assert done.status == 0, done.output
+        yield gateway
+
+
+@pytest.fixture
+def gateway(running: Gateway) -> Iterator[Gateway]:
+    """The gateway; what a test changes in its variables is taken back."""
+    variables = copy.deepcopy(running.variables)
+    yield running
+    running.variables.clear()
+    running.variables.update(variables)
+
+
+NO_STORE = {"VAULT_ADDR": "http://127.0.0.1:1"}
+
+
+def plan_of(gateway: Gateway, *arguments: str) -> tuple[str, dict[str, Any]]:
+    """What `plan` prints, without a store to ask, and the plan that it writes."""
+    gateway.variables["gateway_vault_addr"] = "http://127.0.0.1:1"
+    ran = gateway.play("plan", *arguments)
+    assert ran.status == 0, ran.output
+    assert ran.recap["changed"] == 0
+    document: dict[str, Any] = json.loads((gateway.directory / "plan.json").read_text())
+    return ran.output, document
+
+
+def test_the_first_plan_is_what_the_first_run_did(gateway: Gateway) -> None:
+    document = json.loads((gateway.directory / "first.json").read_text())
+    host = document["gateway"]["hosts"]["gw1"]
+    assert (host["active"], host["process"]) == ("", "start")
+    assert host["release"] == gateway.release
+    assert {change["change"]["actions"][0] for change in document["resource_changes"]} == {"create"}
+
+
+def test_nothing_to_do(gateway: Gateway) -> None:
+    before = gateway.snapshot()
+    output, document = plan_of(gateway)
+    assert "No changes. 1 host as specified\n" in output
+    assert not document["applyable"]
+    assert gateway.snapshot() == before
+
+
+def test_a_change_is_what_check_mode_and_a_run_say(gateway: Gateway) -> None:
+    store = gateway.variables["gateway_vault_addr"]
+    gateway.variables["gateway_models"]["new"] = gateway.variables["gateway_models"]["gpt-5"]
+    gateway.variables["gateway_consumers"]["search"]["models"] = ["new"]
+    # A secret that the host does not have yet.
+    gateway.variables["gateway_providers"]["b"]["api_key"] = "vault://kv/providers/a#api_key"
+    gateway.variables["gateway_providers"]["b"]["base_url"] = "http://127.0.0.1:9/v1"
+    before = gateway.snapshot()
+    output, document = plan_of(gateway)
+    assert "Plan: 1 to add, 2 to change, 0 to remove, on 1 host\n" in output
+    assert gateway.snapshot() == before
+    comment = (gateway.directory / "plan.md").read_text()
+    assert "it may no longer use gpt-5, text-embedding-\\*" in comment
+    assert "requests, with their prompts, go elsewhere" in comment
+    assert CANARY not in (gateway.directory / "plan.json").read_text() + comment + output
+    gateway.variables["gateway_vault_addr"] = store
+    checked = gateway.play("site", "--check", "--diff")
+    assert checked.plan[-1] == "Plan: 1 to add, 2 to change, 0 to remove"
+    done = gateway.play("site")
+    assert done.status == 0, done.output
+    assert gateway.release == document["gateway"]["hosts"]["gw1"]["release"]
+    assert "No changes." in plan_of(gateway)[0]
+
+
+def test_what_somebody_changed_on_the_host_is_drift(gateway: Gateway) -> None:
+    assert gateway.play("site").status == 0
+    damaged = gateway.root / "config" / "releases" / gateway.release / "envoy" / "cds.json"
+    damaged.write_bytes(damaged.read_bytes() + b"\n")
+    output, document = plan_of(gateway)
+    assert "brought back: " in output
+    assert [each["index"] for each in document["resource_drift"]] == ["envoy/cds.json"]
+
+
+def test_hosts_that_cannot_be_reached_are_named(gateway: Gateway) -> None:
+    hosts = "gateways: {hosts: {gw1: {ansible_connection: local}, gw2: {ansible_host: 127.0.0.1, ansible_port: 1}}}\n"
+    inventory = gateway.directory / "inventory" / "hosts.yml"
+    kept = inventory.read_text()
+    gateway.variables.pop("ansible_connection")
+    inventory.write_text(hosts)
+    try:
+        ran = gateway.play("plan")
+        document = json.loads((gateway.directory / "plan.json").read_text())
+        assert "nothing is known of 1 host" in ran.output
+        assert document["gateway"]["unknown"]["gw2"].startswith("cannot be reached: ")
+        limited = gateway.play("plan", "--limit", "gw1")
+        assert limited.status == 0, limited.output
+        document = json.loads((gateway.directory / "plan.json").read_text())
+        assert document["gateway"]["unknown"] == {"gw2": "left out by --limit"}
+    finally:
+        inventory.write_text(kept)
+
+
+def test_a_wrong_spec_is_told_and_fails(gateway: Gateway) -> None:
+    gateway.variables["gateway_models"]["gpt-5"]["targets"][0]["provider"] = "absent"
+    ran = gateway.play("plan")
+    assert ran.status == 2
+    assert "gateway_models.gpt-5.targets[0].provider: no provider named 'absent'" in ran.output
