@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# In place of this folder, where `upstream` would be the module.
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+if __name__ == "__main__":
+    # In place of this folder, where `upstream` would be the module.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from upstream import upstream
 
@@ -52,8 +53,10 @@ class Reply:
 
     def begin(self) -> None:
         """The head of a good answer: a stream comes in chunks, JSON says how long it is."""
-        length = str(len(self.body))
-        self.head(**({"transfer_encoding": "chunked"} if self.stream else {"content_length": length}))
+        if self.stream:
+            self.head(transfer_encoding="chunked")
+        else:
+            self.head(content_length=str(len(self.body)))
 
     async def send(self, data: bytes) -> None:
         """A piece of the body after `begin`."""
