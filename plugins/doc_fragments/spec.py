@@ -39,8 +39,9 @@ options:
     description:
       - The services that models are served by, by name.
       - Each provider has the keys that follow.
-      - C(type), one of V(openai), V(azure_openai), V(openai_compatible) - Which dialect of the OpenAI API the
-        provider speaks. Required.
+      - C(type), one of V(openai), V(azure_openai), V(openai_compatible), V(anthropic) - Which dialect of the
+        OpenAI API the provider speaks; with V(anthropic) it is Anthropic's Messages API, to which chat completions
+        are translated, as far as that is exact. Required.
       - C(base_url), URL, or a list of them - The URL that the paths of the API follow, such as C(https://api.openai.com/v1),
         or a list of URLs that requests are spread over. The URLs of one provider differ in host and port only.
         Required.
@@ -48,6 +49,8 @@ options:
       - 'C(api_version), string - The version of the API: V(v1), which has no version in its URLs and the name
         of the deployment in the body, or a dated one. Required for the type V(azure_openai), not allowed for
         others.'
+      - 'C(max_tokens), integer, 1 to 1000000 - For V(anthropic) only: the longest answer to requests that have
+        no limit of their own, in tokens, since that API must be told one. The default is 4096.'
       - C(stream_usage), one of V(ask), V(as_is) - With V(ask) the gateway asks for the usage of every stream
         (C(stream_options.include_usage)), and hides it from clients that did not ask themselves. With V(as_is)
         requests stay as clients send them, for a provider that refuses C(stream_options); the usage of a stream

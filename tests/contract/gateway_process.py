@@ -30,6 +30,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references
 
 UPSTREAM = Path(__file__).resolve().parents[1] / "upstream" / "upstream.py"
 FAULTY = UPSTREAM.with_name("faulty.py")
+MESSAGES = UPSTREAM.with_name("messages.py")
 INSTANCE = "blue"
 READY_SECONDS = 20.0
 

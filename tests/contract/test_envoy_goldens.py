@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from contract.certificates import Authority
@@ -49,14 +51,24 @@ def test_every_cluster_that_a_route_names_is_there(case: Case) -> None:
     files = {path: json.loads(content) for path, content in xds_of(case.bundle()).items()}
     clusters = {cluster["name"] for cluster in files["envoy/cds.json"]["resources"]}
     named = {
-        entry["action"]["typed_config"]["route"]["cluster"]
+        name
         for path in ("envoy/rds-gateway.json", "envoy/rds-egress.json")
         for entry in files[path]["resources"][0]["virtual_hosts"][0]["matcher"]["matcher_tree"]["exact_match_map"][
             "map"
         ].values()
         if "route" in entry["action"]["typed_config"]
+        for name in clusters_of(entry["action"]["typed_config"]["route"])
     }
     assert named == clusters
+
+
+def clusters_of(route: dict[str, Any]) -> set[str]:
+    """The clusters that a route may lead to."""
+    if "cluster" in route:
+        return {route["cluster"]}
+    found = re.findall(r'"cluster": "([^"]+)"', json.dumps(route["inline_cluster_specifier_plugin"]))
+    assert found
+    return set(found)
 
 
 def test_envoy_refuses_what_is_wrong(tmp_path: Path) -> None:

@@ -309,7 +309,7 @@ BAD: list[tuple[tuple[Any, ...], Any]] = [
     (("gateway_listeners",), []),
     (("gateway_listeners", "two words"), {"address": "127.0.0.1", "port": 1}),
     (("gateway_listeners", "x" * 65), {"address": "127.0.0.1", "port": 1}),
-    ((*OPENAI, "type"), "anthropic"),
+    ((*OPENAI, "type"), "bedrock"),
     ((*OPENAI, "base_url"), "api.openai.com/v1"),
     ((*OPENAI, "base_url"), "https://user:password@api.openai.com/v1"),
     ((*OPENAI, "base_url"), "https://api.openai.com/v1?x=y"),

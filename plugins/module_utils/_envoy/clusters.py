@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import anthropic, xds
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.deployments import (
     Deployments,
+    Ranks,
     only_target,
     ranks,
 )
@@ -47,6 +48,17 @@ def compile_model_clusters(spec: Spec, deployments: Deployments) -> dict[str, xd
     return {model.name: _model_cluster(model, deployments) for model in spec.models if only_target(model) is None}
 
 
+def compile_other_clusters(spec: Spec, deployments: Deployments) -> dict[str, xds.Config]:
+    """Return the clusters of models without the deployments that not every request can be translated for."""
+    providers = {provider.name: provider for provider in spec.providers}
+    found = {}
+    for model in spec.models:
+        others = anthropic.others(model, providers)
+        if others is not None:
+            found[model.name] = _model_cluster(model, deployments, others, "others")
+    return found
+
+
 def _named(kind: str, name: str, content: xds.Config) -> xds.Config:
     """Return a cluster whose name says what is in it, while its statistics stay those of the thing it is for."""
     # A dot in a cluster's name would cut the name short in Prometheus' labels.
@@ -79,6 +91,10 @@ _LEAVE_NOTHING = xds.extension(
 )
 
 
+# Where the key goes that is no bearer token.
+_KEY_HEADERS = {"anthropic": "x-api-key", "azure_openai": "api-key"}
+
+
 def _provider_cluster(provider: Provider, host: Host) -> xds.Config:
     urls = provider.base_urls
     content: xds.Config = {
@@ -89,7 +105,8 @@ def _provider_cluster(provider: Provider, host: Host) -> xds.Config:
         # A provider can be silent for minutes while it thinks: keep NAT from forgetting the connection.
         "upstream_connection_options": {"tcp_keepalive": {"keepalive_time": 60, "keepalive_interval": 30}},
         "typed_extension_protocol_options": _http_options(
-            [*_credential(provider, host), *_headers(provider), _LEAVE_NOTHING], _IDLE[urls[0].scheme]
+            [*anthropic.translation(provider), *_credential(provider, host), *_headers(provider), _LEAVE_NOTHING],
+            _IDLE[urls[0].scheme],
         ),
         **_discovery(urls),
     }
@@ -110,8 +127,8 @@ def _credential(provider: Provider, host: Host) -> list[xds.Config]:
     if provider.api_key is None:
         return []
     file = provider_file(provider)
-    azure = provider.type == "azure_openai"
-    placement: xds.Config = {"header": "api-key"} if azure else {"header_value_prefix": "Bearer "}
+    header = _KEY_HEADERS.get(provider.type)
+    placement: xds.Config = {"header": header} if header else {"header_value_prefix": "Bearer "}
     generic = xds.extension(
         "envoy.http.injected_credentials.generic",
         "extensions.http.injected_credentials.generic.v3.Generic",
@@ -217,7 +234,9 @@ _FAILURE = {
 }
 
 
-def _model_cluster(model: Model, deployments: Deployments) -> xds.Config:
+def _model_cluster(
+    model: Model, deployments: Deployments, ranked: Ranks | None = None, kind: str = "model"
+) -> xds.Config:
     content: xds.Config = {
         "type": "STATIC",
         "lb_policy": "ROUND_ROBIN",
@@ -232,11 +251,11 @@ def _model_cluster(model: Model, deployments: Deployments) -> xds.Config:
     }
     endpoints = [
         {"priority": rank, "lb_endpoints": [_target(model, target, rank, deployments) for target in targets]}
-        for rank, targets in enumerate(ranks(model))
+        for rank, targets in enumerate(ranked or ranks(model))
     ]
     # Without this factor the next rank would get requests as soon as one of several targets is left alone.
     policy = {"overprovisioning_factor": 100000}
-    cluster = _named("model", model.name, {**content, "load_assignment": {"endpoints": endpoints, "policy": policy}})
+    cluster = _named(kind, model.name, {**content, "load_assignment": {"endpoints": endpoints, "policy": policy}})
     cluster["load_assignment"] = {"cluster_name": cluster["name"], **cluster["load_assignment"]}
     return cluster
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files import BundleFile
 from ansible_collections.gatewayops.openai.plugins.module_utils._canonical import canonical_json, digest
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import cors, filters, routes, xds
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import anthropic, cors, filters, routes, xds
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.access import access_of
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.bootstrap import compile_bootstrap
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.clusters import (
     compile_model_clusters,
+    compile_other_clusters,
     compile_provider_clusters,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.deployments import Deployments
@@ -46,13 +47,17 @@ def compile_resources(spec: Spec, host: Host) -> dict[str, list[xds.Config]]:
     providers = compile_provider_clusters(spec, host)
     deployments = Deployments(spec, _names(providers))
     models = compile_model_clusters(spec, deployments)
-    gateway_routes = routes.compile_gateway_routes(spec, access, _names(models), _names(providers))
+    others = compile_other_clusters(spec, deployments)
+    clusters = routes.Clusters(_names(providers), _names(models), _names(others))
+    gateway_routes = routes.compile_gateway_routes(spec, access, clusters)
     files = {
         "lds.json": compile_listeners(spec, host),
-        "cds.json": sorted([*providers.values(), *models.values()], key=lambda cluster: cluster["name"]),
+        "cds.json": sorted(
+            [*providers.values(), *models.values(), *others.values()], key=lambda cluster: cluster["name"]
+        ),
         routes.GATEWAY_FILE: [cors.with_policies(spec, gateway_routes)],
         routes.EGRESS_FILE: [routes.compile_egress_routes(deployments)],
-        filters.REQUEST_FILE: [filters.compile_request_filter(access)],
+        filters.REQUEST_FILE: [filters.compile_request_filter(access, to_anthropic=anthropic.is_used(spec))],
         filters.LIMITS_FILE: [compile_limits(spec, host)],
     }
     certificates = {**compile_host_certificates(spec), **compile_provider_certificates(spec)}

@@ -50,7 +50,11 @@ class Deployment:
     route: xds.Config
 
 
-def ranks(model: Model) -> tuple[tuple[Target, ...], ...]:
+# Who is asked first, second and so on; of several in one rank each gets its share.
+Ranks = tuple[tuple[Target, ...], ...]
+
+
+def ranks(model: Model) -> Ranks:
     """Return who is asked first, second and so on: the targets that get a share, then each fallback by itself."""
     first = tuple(target for target in model.targets if target.weight > 0)
     return (first, *((fallback,) for fallback in model.fallbacks))

@@ -23,15 +23,18 @@ def lua_string(text: str) -> str:
     return '"' + text.encode("utf-8").decode("latin-1").translate(_ESCAPES) + '"'
 
 
-def read_model_script(access: Iterable[tuple[str, str]]) -> str:
+def read_model_script(access: Iterable[tuple[str, str]], *, to_anthropic: bool = False) -> str:
     """Return the script that reads the model, and later what the answer says of itself.
 
-    ``access`` is pairs of a consumer and the name of its access group.
+    ``access`` is pairs of a consumer and the name of its access group. With ``to_anthropic`` it also looks at what may
+    go to a provider of that type.
 
     One string that is split when the script loads, since Lua has a limit of constants in a function.
     """
     lines = "".join(f"{consumer}\t{group}\n" for consumer, group in access)
-    parts = ("locate.lua", "ask_usage.lua", "read_model.lua", "tell_limits.lua", "read_usage.lua")
+    parts = ["locate.lua", "ask_usage.lua", "read_model.lua", "tell_limits.lua", "read_usage.lua"]
+    if to_anthropic:
+        parts += ["json.lua", "anthropic_request.lua", "anthropic_check.lua"]
     return "\n".join([f"local ACCESS = {lua_string(lines)}", *map(_source, parts)])
 
 
@@ -44,6 +47,15 @@ def limits_script(tables: Mapping[str, Rates]) -> str:
     )
     found = (f"local MEMBERS = {lua_string(members)}", f"local TABLES = {lua_string(''.join(texts))}")
     return "\n".join([*found, _source("limits.lua")])
+
+
+def anthropic_script(most_tokens: int) -> str:
+    """Return the script that translates to Anthropic's API and back.
+
+    ``most_tokens`` is the limit of answers to requests that have none.
+    """
+    parts = ("locate.lua", "json.lua", "anthropic_request.lua", "anthropic_answer.lua", "anthropic.lua")
+    return "\n".join([f"local MOST_TOKENS = {lua_string(str(most_tokens))}", *map(_source, parts)])
 
 
 def rename_model_script() -> str:

@@ -50,7 +50,13 @@ def compile_gateway_replies(max_request_size: int) -> xds.Config:
                 code="model_not_found",
             ),
             _mapper(xds.status_filter(404), "Invalid URL (%REQ(:METHOD)% %PATH(NQ)%).", _INVALID, code="unknown_url"),
-            _mapper(xds.status_filter(400), "%LOCAL_REPLY_BODY%", _INVALID, code="invalid_request"),
+            _mapper(
+                xds.status_filter(400),
+                "%LOCAL_REPLY_BODY%",
+                _INVALID,
+                param=f"%RESP({xds.PARAM})%",
+                code="invalid_request",
+            ),
             _mapper(
                 xds.status_filter(413),
                 f"The request body is larger than {_size(max_request_size)}.",

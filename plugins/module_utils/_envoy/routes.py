@@ -9,10 +9,11 @@ A model with one deployment is routed to its provider at once, one with several 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._canonical import canonical_json
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import anthropic, xds
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.access import Access
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.deployments import (
     CLIENT_PREFIX,
@@ -88,10 +89,19 @@ _JSON = {
 }
 
 
-def compile_gateway_routes(
-    spec: Spec, access: Access, model_clusters: dict[str, str], provider_clusters: dict[str, str]
-) -> xds.Config:
-    """Return the routes of the gateway listener; the clusters are by the names of models and providers.
+@dataclass(frozen=True)
+class Clusters:
+    """The names of clusters: of providers, of models that have several deployments, and of such models without those
+    deployments that not every request can be translated for.
+    """
+
+    providers: dict[str, str]
+    models: dict[str, str]
+    others: dict[str, str]
+
+
+def compile_gateway_routes(spec: Spec, access: Access, clusters: Clusters) -> xds.Config:
+    """Return the routes of the gateway listener.
 
     What no route fits is answered 404: with a model it is an unknown model, without one an unknown URL.
     """
@@ -100,11 +110,13 @@ def compile_gateway_routes(
     for model in spec.models:
         target = only_target(model)
         if target is None:
-            route = _several(model, model_clusters[model.name])
+            route = _several(model, clusters.models[model.name], clusters.others.get(model.name))
         else:
-            route = _direct(model, target, providers[target.provider], provider_clusters[target.provider])
+            route = _direct(model, target, providers[target.provider], clusters.providers[target.provider])
         if not can_be_asked(model, providers):
-            route["metadata"]["filter_metadata"].setdefault(xds.READ_MODEL, {})["stream_usage"] = "as_is"
+            _tell_reader(route, {"stream_usage": "as_is"})
+        if anthropic.serves(model, providers):
+            _tell_reader(route, anthropic.check(model, providers))
         models[model.name] = _model_route(model, route, access, spec.max_request_size)
     bodies = {group: _listing(names) for group, names in access.models.items()}
     listings = {group: _listing_route(body) for group, body in bodies.items()}
@@ -152,8 +164,13 @@ def _direct(model: Model, target: Target, provider: Provider, cluster: str) -> x
     return {"metadata": {"filter_metadata": _metadata(model, upstream_model=target.model)}, "route": action}
 
 
-def _several(model: Model, cluster: str) -> xds.Config:
-    """Return the way to a model's several deployments."""
+def _tell_reader(route: xds.Config, told: xds.Config) -> None:
+    """Add to what a route tells the filter that reads the model."""
+    route["metadata"]["filter_metadata"].setdefault(xds.READ_MODEL, {}).update(told)
+
+
+def _several(model: Model, cluster: str, others: str | None) -> xds.Config:
+    """Return the way to a model's several deployments, or to ``others`` of them where a request says so."""
     policy = {
         "retry_on": "5xx,reset,connect-failure,refused-stream,retriable-status-codes",
         "retriable_status_codes": [429],
@@ -164,7 +181,8 @@ def _several(model: Model, cluster: str) -> xds.Config:
     }
     # Silences within an answer are the egress listener's business.
     idle = xds.seconds((1 + len(model.fallbacks)) * model.timeouts.first_byte + model.timeouts.idle)
-    route = {"cluster": cluster, "retry_policy": policy, "idle_timeout": idle}
+    way = {"cluster": cluster} if others is None else anthropic.one_of(cluster, others)
+    route = {**way, "retry_policy": policy, "idle_timeout": idle}
     return {"metadata": {"filter_metadata": _metadata(model)}, "route": route}
 
 

@@ -21,9 +21,13 @@ CONSUMER = "x-gw-consumer"
 ACCESS = "x-gw-access"
 MODEL = "x-gw-model"
 DEPLOYMENT = "x-gw-deployment"
+# Which type of provider the request is not for, since it could not be translated.
+WITHOUT = "x-gw-without"
 # How often the consumer may ask for the model, and, in an answer, which limit a request was refused for.
 RATE = "x-gw-rate"
 LIMIT = "x-gw-limit"
+# In an answer: the parameter that a request was refused for.
+PARAM = "x-gw-param"
 REQUEST_ID = "x-request-id"
 
 # The namespace of metadata on routes and endpoints.

@@ -124,17 +124,14 @@ class Text(Scalar):
 
 @dataclass(frozen=True)
 class Choice(Scalar):
-    """One of a few words; ``unsupported`` are words of a later release."""
+    """One of a few words."""
 
     choices: tuple[str, ...]
-    unsupported: tuple[str, ...] = ()
 
     def convert(self, value: object) -> str:
         text = plain_text(value)
         if text in self.choices:
             return text
-        if text in self.unsupported:
-            raise KindError(f"{show(text)} is not supported yet")
         known = ", ".join(self.choices)
         raise KindError(f"{show(text)} is not one of {known}{did_you_mean(nearest(text, self.choices))}")
 

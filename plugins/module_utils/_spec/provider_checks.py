@@ -30,7 +30,10 @@ def check_provider(provider: Draft, problems: Problems) -> None:
                 f"must have the scheme and path of base_url[{first_index}]; other ones need a provider of their own",
             )
     _check_tls(provider, [url for _index, url in readable], problems)
-    if provider.get("type") == "azure_openai":
+    kind = provider.get("type")
+    if kind not in (None, "anthropic") and provider.get("max_tokens") is not None:
+        problems.add(f"{provider.path}.max_tokens", f"is not allowed for the type {kind}")
+    if kind == "azure_openai":
         for index, url in readable:
             if _AZURE_PATH.search(url.path):
                 where = f"{provider.path}.base_url" + (f"[{index}]" if len(urls) > 1 else "")

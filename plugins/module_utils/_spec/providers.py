@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.headers import HEADER_NAME, HEADER_VALUE
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import (
     Choice,
+    Integer,
     ListOf,
     Pairs,
     Record,
@@ -73,8 +74,9 @@ class Provider:
     name: str
     type: str = field(
         metadata=spec(
-            Choice(("openai", "azure_openai", "openai_compatible"), unsupported=("anthropic",)),
-            "Which dialect of the OpenAI API the provider speaks.",
+            Choice(("openai", "azure_openai", "openai_compatible", "anthropic")),
+            "Which dialect of the OpenAI API the provider speaks; with V(anthropic) it is Anthropic's Messages API, to "
+            "which chat completions are translated, as far as that is exact.",
         )
     )
     base_urls: tuple[BaseUrl, ...] = field(
@@ -96,6 +98,14 @@ class Provider:
             "The version of the API: V(v1), which has no version in its URLs and the name of the deployment in the "
             "body, or a dated one.",
             only_with=("type", "azure_openai"),
+        ),
+    )
+    max_tokens: int | None = field(
+        default=None,
+        metadata=spec(
+            Integer(1, 1000000),
+            "For V(anthropic) only: the longest answer to requests that have no limit of their own, in tokens, since "
+            "that API must be told one. The default is 4096.",
         ),
     )
     stream_usage: str | None = field(

@@ -67,6 +67,12 @@ def test_every_key_arrives_in_the_model() -> None:
                 "2024-10-21",
             ),
             Provider(
+                "claude",
+                "anthropic",
+                (BaseUrl("https", "api.anthropic.com", 443, "/v1"),),
+                max_tokens=8192,
+            ),
+            Provider(
                 "openai",
                 "openai",
                 (BaseUrl("https", "api.openai.com", 443, "/v1"),),
@@ -245,7 +251,7 @@ class TestSharedLayer:
                 "gateway_release_keep": 3,
             }
         )
-        assert spec.providers[2].base_urls == (BaseUrl("http", "10.1.1.1", 8000, "/v1"),)
+        assert spec.providers[3].base_urls == (BaseUrl("http", "10.1.1.1", 8000, "/v1"),)
         assert spec.release_keep == 3
 
     def test_null_removes_an_entry_a_key_and_a_variable(self) -> None:

@@ -96,9 +96,14 @@ SEARCH = (CONSUMERS, "search-team")
             "gateway_consumers.search-team.limits.tokens_per_day: is not supported yet",
         ),
         (
-            (PROVIDERS, "openai", "type"),
-            "anthropic",
-            "gateway_providers.openai.type: 'anthropic' is not supported yet",
+            (PROVIDERS, "openai", "max_tokens"),
+            9,
+            "gateway_providers.openai.max_tokens: is not allowed for the type openai",
+        ),
+        (
+            (PROVIDERS, "claude", "max_tokens"),
+            0,
+            "gateway_providers.claude.max_tokens: must be between 1 and 1000000",
         ),
         (
             (PROVIDERS, "openai", "api_key"),
@@ -390,7 +395,7 @@ def test_a_misspelt_required_key_is_one_problem() -> None:
 def test_a_wrong_provider_is_still_known_to_its_models() -> None:
     raw = changed(((PROVIDERS, "openai", "type"), "opena"), ((PROVIDERS, "vllm"), "http://10.20.0.5:8000/v1"))
     assert problems(raw) == [
-        "gateway_providers.openai.type: 'opena' is not one of openai, azure_openai, openai_compatible; "
+        "gateway_providers.openai.type: 'opena' is not one of openai, azure_openai, openai_compatible, anthropic; "
         "did you mean 'openai'?",
         "gateway_providers.vllm: must be a dictionary, not a string",
     ]

@@ -25,7 +25,7 @@ def words_of(value: Any) -> set[str]:
     return {value} if isinstance(value, str) else set()
 
 
-WORDS = sorted(words_of(every_key()) | {"gateway_shared", "anthropic", "aws-sm://a#b", "sk-plain"})
+WORDS = sorted(words_of(every_key()) | {"gateway_shared", "aws-sm://a#b", "sk-plain"})
 scalars = (
     st.none()
     | st.booleans()

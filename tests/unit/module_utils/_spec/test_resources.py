@@ -14,6 +14,7 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
         "gateway_listeners.local",
         "gateway_listeners.public",
         "gateway_providers.azure_eu",
+        "gateway_providers.claude",
         "gateway_providers.openai",
         "gateway_providers.vllm",
         "gateway_models.gpt-5",
