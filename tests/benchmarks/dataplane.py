@@ -2,7 +2,7 @@
 
 Prints a table and then lines `figure NAME VALUE UNIT`. In one run, in rounds that take turns: the canned upstream alone
 (this file, an asyncio server), Envoy as a proxy that does nothing else, the smallest gateway, and the fullest with one
-deployment and with fallbacks that are not needed; each with small bodies (300 B, 500 B back), large ones (20 kB, 4 kB
+deployment and with fallbacks that are not needed; each with small bodies (300 B, 1.2 kB back), large ones (20 kB, 4 kB
 back) and streams of 100 chunks. Every Envoy has one worker. A ratio is the median, over the rounds, of a gateway's time
 by that of the proxy in the same round, so that it matters little what else the machine does. Time is what the kernel
 gave to the process; the client's is not in it.
@@ -42,17 +42,44 @@ CHAT = "/v1/chat/completions"
 KEY = "sk-team"
 KEYS, MODELS = 10000, 1000
 
-SMALL = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"%s"}}],"usage":%s}'
-USAGE = b'{"prompt_tokens":60,"completion_tokens":100,"total_tokens":160}'
-CHUNK = b'data: {"choices":[{"index":0,"delta":{"content":"token "}}]}\n\n'
-LAST = b'data: {"choices":[],"usage":%s}\n\ndata: [DONE]\n\n' % USAGE
+# As OpenAI writes them: https://platform.openai.com/docs/api-reference/chat/object
+USAGE = {
+    "prompt_tokens": 60,
+    "completion_tokens": 100,
+    "total_tokens": 160,
+    "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+    "completion_tokens_details": {
+        "reasoning_tokens": 0,
+        "audio_tokens": 0,
+        "accepted_prediction_tokens": 0,
+        "rejected_prediction_tokens": 0,
+    },
+}
+ENDS = {"service_tier": "default", "system_fingerprint": None}
+
+
+def completion(kind: str, choices: list[dict[str, Any]], **more: object) -> dict[str, object]:
+    head = {"id": "chatcmpl-DKh2xWbiZRyXhwNI8SyBVVYfMA4Rn", "object": kind, "created": 1767225600}
+    return {**head, "model": "gpt-5-2025-08-07", "choices": choices, **more}
+
+
+def event(choices: list[dict[str, Any]], **more: object) -> bytes:
+    text = json.dumps(completion("chat.completion.chunk", choices, **ENDS, **more), separators=(",", ":"))
+    return b"data: %s\n\n" % text.encode()
+
+
+CHUNK = event([{"index": 0, "delta": {"content": "token "}, "finish_reason": None}], usage=None)
+LAST = event([], usage=USAGE) + b"data: [DONE]\n\n"
 
 
 # ---- the canned upstream: answers by the length of what it is asked, and looks at nothing else
 
 
 def canned_answer(size: int) -> bytes:
-    body = SMALL % (b"x" * (size - len(SMALL) - len(USAGE) + 4), USAGE)
+    message = {"role": "assistant", "content": "", "refusal": None, "annotations": []}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    text = json.dumps(completion("chat.completion", [choice], usage=USAGE, **ENDS), indent=2)
+    body = text.replace('"content": ""', f'"content": "{"x" * (size - len(text))}"').encode()
     return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
 
 
@@ -63,7 +90,7 @@ def chunked(text: bytes) -> bytes:
 class Canned(asyncio.Protocol):
     """HTTP/1.1 as far as Envoy and the client below speak it."""
 
-    short, long = canned_answer(500), canned_answer(4000)
+    short, long = canned_answer(1200), canned_answer(4000)
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -166,6 +166,85 @@ local function scan(s, text, position)
   end
 end
 
+-- ---- a whole JSON text as nearly all are: one usage, with numbers only, and one model before it
+
+-- A key with its value, as far as numbers and objects go: what is after the value, and whether there is more. Of these
+-- classes of characters Lua has a table, so that they are much faster than sets.
+local FIELD = '^%s*"([%w_]*)"%s*:%s*({?)(%w*)([}%s]*)(,?)'
+local NONE = {}
+
+local function nothing() end
+
+-- The numbers in the usage object after the brace at `open`, of a top-level key; or nil and whether it is not that
+-- simple: something else than numbers is in it, or the text does not end where the top-level object does.
+local function simple_tokens(text, open)
+  local found, any, names, depth, position = {}, false, TOKENS, 2, open + 1
+  while depth > 1 do
+    local _, last, key, brace, word, after, comma = find(text, FIELD, position)
+    if not last then return nil, true end
+    position = last + 1
+    if brace ~= "" then
+      if depth > 2 or word ~= "" then return nil, true end
+      names, depth = DETAILS[key] or NONE, 3
+    elseif word == "" then
+      return nil, true
+    else
+      local name = names[key]
+      if name then
+        local tokens = tonumber(match(word, "^%d+$"))
+        if tokens and tokens <= MOST_TOKENS then found[name], any = tokens, true end
+      end
+    end
+    if after ~= "" then
+      local _, ends = string.gsub(after, "}", "")
+      depth = depth - ends
+      if depth == 2 and ends > 0 then names = TOKENS end
+    end
+    if depth > 0 and (comma == "") ~= (brace ~= "" and depth == 3) then return nil, true end
+  end
+  if position - open > LONGEST_USAGE then return nil, true end
+  if depth == 1 then position = walk(text, position, nothing) end
+  if depth < 0 or not position or find(text, "[^ \t\r\n]", position) then return nil, true end
+  if not any then return nil end
+  found.input, found.output = found.input or 0, found.output or 0
+  return found
+end
+
+-- The model whose key is at `at`; or nil, and whether it is not that simple. Before anything nested a key is a top-level
+-- one; after it, when the usage is, of which the value is at `open`, and follows on the same level.
+local function simple_model(text, at, open)
+  local _, start = find(text, '^"model"%s*:%s*"', at)
+  local stop = start and find(text, '"', start + 1, true)
+  if not stop or stop == start + 1 or stop - start > LONGEST_MODEL or byte(text, at - 1) == BACKSLASH then
+    return nil, true
+  end
+  local model = sub(text, start + 1, stop - 1)
+  if find(model, "[\\%c\128-\255]") then return nil, true end
+  if at < find(text, "{", 2, true) and at < (find(text, "[", 2, true) or at + 1) then return model end
+  if find(text, '"model"', at + 7, true) then return nil, true end
+  local follows = false
+  walk(text, at, function(_, _, value)
+    follows = value == open
+    return not follows and nil
+  end)
+  return model, not follows
+end
+
+-- What scan() would find in the text, if it is that simple; else nil. Neither key can be anything else where it is
+-- found: a quote without a backslash before it begins a string or ends one, and no name follows an end.
+local function read_simple(text)
+  local at, after = find(text, '"usage"', 2, true)
+  if not at or byte(text, 1) ~= OPEN_BRACE or find(text, '"usage"', after, true) then return nil end
+  local _, open = find(text, "^[ \t\r\n]*:[ \t\r\n]*{", after + 1)
+  if not open or byte(text, at - 1) == BACKSLASH then return nil end
+  local found, otherwise = {}, false
+  local at_model = find(text, '"model"', 2, true)
+  if at_model then found.model, otherwise = simple_model(text, at_model, open) end
+  if otherwise then return nil end
+  found.usage, otherwise = simple_tokens(text, open)
+  return not otherwise and found or nil
+end
+
 -- ---- answers
 
 -- Notes what was found, at once, since nobody knows whether there is more to come.
@@ -182,12 +261,23 @@ local function learn(handle, answer, s)
 end
 
 local function read_whole(handle)
-  local s, answer = scanner(), {}
+  local s, answer, simple = nil, {}, nil
   for chunk in handle:bodyChunks() do
     local length = chunk:length()
     if length > 0 then
-      scan(s, chunk:getBytes(0, length), 1)
-      learn(handle, answer, s)
+      local text = chunk:getBytes(0, length)
+      local found = not s and not simple and read_simple(text)
+      if found then
+        simple = text
+        learn(handle, answer, found)
+      else
+        s = s or scanner()
+        -- What looked like all of it was not.
+        if simple then scan(s, simple, 1) end
+        simple = nil
+        scan(s, text, 1)
+        learn(handle, answer, s)
+      end
     end
   end
 end

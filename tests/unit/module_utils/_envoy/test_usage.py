@@ -201,7 +201,42 @@ def written(data: st.DataObject, value: Any, *, on_one_line: bool = False) -> by
     return json.dumps(value, indent=indent, separators=separators, ensure_ascii=data.draw(st.booleans())).encode()
 
 
+# What providers send, in OpenAI's order and in others: keys that nest before the model, and after the usage.
+REAL = st.fixed_dictionaries(
+    {"choices": st.just([{"message": {"role": "assistant", "content": 'a "usage": {"model": 1}'}}])},
+    optional={
+        "usage": USAGES
+        | st.fixed_dictionaries(
+            {"prompt_tokens": st.integers(0, 9000)},
+            optional={
+                "completion_tokens": TOKENS,
+                "prompt_tokens_details": st.none() | DETAIL,
+                "completion_tokens_details": DETAIL,
+                "cached_tokens": st.integers(0, 9),
+                "reasoning_tokens": st.integers(0, 9),
+            },
+        ),
+        "model": st.just("gpt-5-2025-08-07") | TEXTS,
+        "id": st.sampled_from(["chatcmpl-1", "x{", '"', "\\", "usage"]),
+        "filters": st.just({"model": "no", "list": [[], {}]}),
+        "more": st.sampled_from([{"usage": {"prompt_tokens": 1}}, {"model": "m"}, None]),
+    },
+).flatmap(lambda body: st.permutations(list(body.items())).map(dict))
+
+
 class TestWholeAnswers:
+    @given(REAL, st.data())
+    @settings(max_examples=1500, deadline=None)
+    def test_real_answers_are_read_the_same_way(
+        self, answers: Answers, body: dict[str, Any], data: st.DataObject
+    ) -> None:
+        """At once when they come in one piece, else character by character."""
+        text = written(data, body)
+        cut = data.draw(st.integers(0, len(text)))
+        for found in (answers.read(text), answers.read(text[:cut], text[cut:]), answers.read(text, b"\n")):
+            assert found.usage == usage_of(body.get("usage"))
+            assert found.model == model_in(body.get("model"))
+
     @given(BODIES, st.data())
     @settings(max_examples=1000, deadline=None)
     def test_it_is_what_a_parser_reads(self, answers: Answers, body: dict[str, Any], data: st.DataObject) -> None:
