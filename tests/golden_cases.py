@@ -98,6 +98,8 @@ def stand_ins(file: SecretFile) -> dict[Source, str]:
         if file.name.startswith(("listener-", "clients-", "identity-", "authorities-"))
         else "[%s]"
     )
+    if file.name.startswith("jwt-issuers-"):
+        form = '{"keys": [{"kty": "EC", "kid": "[%s]"}]}'
     return {source: form % source_text(source) for source in file.references}
 
 

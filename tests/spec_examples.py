@@ -67,10 +67,19 @@ _EVERY_KEY: dict[str, Any] = {
     "gateway_consumers": {
         "search-team": {
             "api_keys": ["vault://kv/consumers/search#current", "vault://kv/consumers/search#previous"],
+            "jwt": {"issuer": "keycloak", "value": "search-service"},
             "models": ["gpt-5", "text-embedding-*"],
             "limits": {"requests_per_minute": 600, "models": {"gpt-5": {"requests_per_minute": 60}}},
         },
         "batch": {"api_keys": ["file:///run/keys/batch.json#key"], "models": ["*"]},
+    },
+    "gateway_jwt_issuers": {
+        "keycloak": {
+            "issuer": "https://sso.example.com/realms/ai",
+            "audiences": ["gateway"],
+            "jwks": "https://sso.example.com/realms/ai/protocol/openid-connect/certs",
+            "claim": "client_id",
+        },
     },
     "gateway_size": {"concurrency": 4, "memory_max": "2G", "cpu_quota": "400%"},
     "gateway_limits_scope": "host",

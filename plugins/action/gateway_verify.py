@@ -70,7 +70,9 @@ class ActionModule(GatewayAction):
                     if key:
                         return key, expected
         names = ", ".join(consumer.name for consumer, _expected in askers)
-        raise VerifyError(f"gateway_consumers: there is no key to ask with, for those of {names} have all ended")
+        raise VerifyError(
+            f"gateway_consumers: there is no key to ask with: those of {names} have ended, or they have none"
+        )
 
     def _endpoint(self, listener: Listener, options: Mapping[str, Any]) -> Endpoint:
         url, address = options["url"], None

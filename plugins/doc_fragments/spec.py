@@ -100,10 +100,13 @@ options:
     description:
       - The clients of the gateway, by name.
       - Each consumer has the keys that follow.
-      - C(api_keys), list (source) - References to the keys that the consumer authenticates with; several allow
-        a rotation without a gap. Required.
       - C(models), list (string) - The models that the consumer may use, by their names in C(gateway_models).
         An asterisk stands for any characters. Required.
+      - C(api_keys), list (source) - References to the keys that the consumer authenticates with; several allow
+        a rotation without a gap. Required without C(jwt).
+      - C(jwt), dictionary - The tokens that the consumer authenticates with, beside its keys if any.
+      - C(jwt.issuer), string - The issuer, by its name in C(gateway_jwt_issuers). Required.
+      - C(jwt.value), string - The value of the issuer's C(claim) in the consumer's tokens. Required.
       - C(limits), dictionary - How much the consumer may use.
       - C(limits.requests_per_minute), integer, 1 to 100000000 - The highest number of requests in a minute, over
         all models.
@@ -112,6 +115,18 @@ options:
         the limit of a model's own name goes before, and of several that match the lowest holds.
       - C(limits.models.*.requests_per_minute), integer, 1 to 100000000 - The highest number of requests in a
         minute for the model. Required.
+    type: dict
+  jwt_issuers:
+    description:
+      - Who makes the tokens (JWT) that consumers may show instead of a key, by name.
+      - Each issuer has the keys that follow.
+      - C(issuer), string - What the claim C(iss) of its tokens is, to the letter. Required.
+      - 'C(audiences), list (string) - What the claim C(aud) of a token may be: a token that was made for another
+        service is refused. Required.'
+      - 'C(jwks), URL or source - Its public keys (JWKS): a URL that Envoy reads them from, again every minute;
+        a reference; an absolute path on the gateway host; or JSON text. The policy C(jwks_over_plain_http) allows
+        a URL with http on loopback addresses only. Required.'
+      - C(claim), string - The claim that says whose token it is, such as C(client_id), C(azp) or C(sub). Required.
     type: dict
   size:
     description:
@@ -165,6 +180,8 @@ options:
         not a loopback address.
       - C(tls_version), by default V(deny) - A listener accepts a version of TLS below 1.2.
       - C(plain_secret), by default V(deny) - A secret stands in the spec itself instead of a reference to it.
+      - C(jwks_over_plain_http), by default V(deny) - The keys of an issuer of tokens are read over plain HTTP
+        from another host.
       - C(consumer_without_limit), by default V(warn) - A consumer has no limit, or only for some of the models
         that it may use.
     type: dict

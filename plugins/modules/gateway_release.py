@@ -193,7 +193,11 @@ rotated:
       description: Listeners with another certificate or private key.
       type: list
       elements: str
-  sample: {consumers: [search-team], providers: [], listeners: []}
+    issuers:
+      description: Issuers of tokens with other public keys.
+      type: list
+      elements: str
+  sample: {consumers: [search-team], providers: [], listeners: [], issuers: []}
 pruned:
   description: Releases that were removed because there were more than O(keep).
   returned: when O(state) is not V(absent)

@@ -101,7 +101,11 @@ rotated:
       description: Listeners with another certificate or private key.
       type: list
       elements: str
-  sample: {consumers: [search-team], providers: [openai], listeners: []}
+    issuers:
+      description: Issuers of tokens with other public keys.
+      type: list
+      elements: str
+  sample: {consumers: [search-team], providers: [openai], listeners: [], issuers: []}
 message:
   description: The same in one line, or that nothing changed.
   returned: success

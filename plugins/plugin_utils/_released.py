@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._bundle import Bundle
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import jwt
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secret_names import file_of_clients
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import (
     authorities_file,
@@ -126,6 +127,8 @@ def _sources(spec: Spec) -> Iterator[tuple[str, list[Source]]]:
             yield listener_file(listener.name), [listener.tls.certificate, listener.tls.private_key]
         if listener.tls is not None and listener.tls.client_ca is not None:
             yield file_of_clients(listener.name), [listener.tls.client_ca]
+    if jwt.secret_issuers(spec):
+        yield jwt.secret_file(spec), [each.jwks for each in spec.jwt_issuers if isinstance(each.jwks, Reference)]
 
 
 def _obstacle(sources: Sequence[Source], known: Collection[Reference]) -> str:

@@ -124,6 +124,8 @@ class Gateway:
         self._process: subprocess.Popen[bytes] | None = None
         self._active: Bundle | None = None
         self.returncode: int | None = None
+        #: Of references whose value is none that `secret_of` would make.
+        self.values: Mapping[str, str] = {}
 
     def start(self, raw: Mapping[str, Any]) -> None:
         spec, bundle = self._bundle(raw)
@@ -158,7 +160,7 @@ class Gateway:
         self, bundle: Bundle, *, keep_others: bool = False, values: Mapping[str, str] | None = None
     ) -> tuple[str, ...]:
         """Write the secret files; `values` are those of references that differ from `secret_of`."""
-        table = Values(values or {})
+        table = Values({**self.values, **(values or {})})
         files = {
             file.name: file.render({source: table.of(source) for source in file.references}) for file in bundle.secrets
         }

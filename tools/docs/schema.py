@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._policy.rules import RULES
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.jwks import Jwks
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import (
     SEVERITIES,
     Address,
@@ -186,7 +187,7 @@ def _scalar(kind: Scalar) -> dict[str, Any]:
         return {"type": ["number", "string"], "minimum": 0, "maximum": 1e15, "pattern": f"{digits}|{_TEMPLATE}"}
     if isinstance(kind, Address):
         return {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}, {"pattern": _TEMPLATE}]}
-    if isinstance(kind, (Text, Quantity, SourceKind, Url)):
+    if isinstance(kind, (Text, Quantity, SourceKind, Url, Jwks)):
         return {"type": "string", "pattern": f"{kind.pattern}|{_TEMPLATE}"}
     raise TypeError(f"no schema for {kind}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.jwks import Jwks
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import (
     Address,
     Choice,
@@ -56,6 +57,7 @@ def type_of(kind: Kind) -> str:
         (Address, "IP address"),
         (SourceKind, "source"),
         (Url, "URL"),
+        (Jwks, "URL or source"),
         (Named, "dictionary of names"),
         (Severities, "dictionary of names"),
         (Pairs, "dictionary of strings"),

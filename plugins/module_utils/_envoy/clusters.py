@@ -16,10 +16,11 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.deploymen
     only_target,
     ranks,
 )
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.jwt import fetch_cluster_name
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import provider_file
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.transport import is_ip, tls_match, verified_tls
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Model, Spec, Target
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import JwtIssuer, Model, Spec, Target
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import Provider
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import BaseUrl
 
@@ -61,11 +62,17 @@ def compile_other_clusters(spec: Spec, deployments: Deployments) -> dict[str, xd
 
 def _named(kind: str, name: str, content: xds.Config) -> xds.Config:
     """Return a cluster whose name says what is in it, while its statistics stay those of the thing it is for."""
-    # A dot in a cluster's name would cut the name short in Prometheus' labels.
-    stat_name = re.sub(r"[^A-Za-z0-9_-]", "_", f"{kind}_{name}")
     return xds.typed(
-        "config.cluster.v3.Cluster", name=xds.content_name(kind, name, content), alt_stat_name=stat_name, **content
+        "config.cluster.v3.Cluster",
+        name=xds.content_name(kind, name, content),
+        alt_stat_name=_stat_name(kind, name),
+        **content,
     )
+
+
+def _stat_name(kind: str, name: str) -> str:
+    # A dot in a cluster's name would cut the name short in Prometheus' labels.
+    return re.sub(r"[^A-Za-z0-9_-]", "_", f"{kind}_{name}")
 
 
 def _http_options(http_filters: list[xds.Config], idle: str | None = None, **extra: Any) -> xds.Config:
@@ -207,6 +214,32 @@ def _outliers(*, max_ejection_percent: int) -> xds.Config:
         "max_ejection_percent": max_ejection_percent,
         "enforcing_success_rate": 0,
     }
+
+
+# ---- issuers of tokens
+
+
+def compile_issuer_clusters(spec: Spec, host: Host) -> list[xds.Config]:
+    """Return the clusters that the keys of issuers of tokens are fetched from, which get no credential."""
+    return [
+        _issuer_cluster(issuer, issuer.jwks, host) for issuer in spec.jwt_issuers if isinstance(issuer.jwks, BaseUrl)
+    ]
+
+
+def _issuer_cluster(issuer: JwtIssuer, url: BaseUrl, host: Host) -> xds.Config:
+    name = fetch_cluster_name(issuer)
+    # Reached like a provider that has nothing of its own, and no key above all.
+    place = Provider(issuer.name, "openai_compatible", (url,))
+    endpoint = {"endpoint": _endpoint(url, place)["endpoint"]}
+    return xds.typed(
+        "config.cluster.v3.Cluster",
+        name=name,
+        alt_stat_name=_stat_name("issuer", issuer.name),
+        connect_timeout="5s",
+        load_assignment={"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        **_discovery((url,)),
+        **(verified_tls(place, host) if url.scheme == "https" else {}),
+    )
 
 
 # ---- models

@@ -8,10 +8,18 @@ from __future__ import annotations
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files import BundleFile
 from ansible_collections.gatewayops.openai.plugins.module_utils._canonical import canonical_json, digest
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import anthropic, cors, filters, routes, xds
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import (
+    anthropic,
+    cors,
+    filters,
+    jwt,
+    routes,
+    xds,
+)
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.access import access_of
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.bootstrap import compile_bootstrap
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.clusters import (
+    compile_issuer_clusters,
     compile_model_clusters,
     compile_other_clusters,
     compile_provider_clusters,
@@ -53,15 +61,17 @@ def compile_resources(spec: Spec, host: Host) -> dict[str, list[xds.Config]]:
     files = {
         "lds.json": compile_listeners(spec, host),
         "cds.json": sorted(
-            [*providers.values(), *models.values(), *others.values()], key=lambda cluster: cluster["name"]
+            [*providers.values(), *models.values(), *others.values(), *compile_issuer_clusters(spec, host)],
+            key=lambda cluster: cluster["name"],
         ),
-        routes.GATEWAY_FILE: [cors.with_policies(spec, gateway_routes)],
+        routes.GATEWAY_FILE: [cors.with_policies(spec, jwt.with_token_route(spec, gateway_routes))],
         routes.EGRESS_FILE: [routes.compile_egress_routes(deployments)],
         filters.REQUEST_FILE: [filters.compile_request_filter(access, to_anthropic=anthropic.is_used(spec))],
         filters.LIMITS_FILE: [compile_limits(spec, host)],
     }
     certificates = {**compile_host_certificates(spec), **compile_provider_certificates(spec)}
     files.update({name: [certificate] for name, certificate in certificates.items()})
+    files.update({name: [resource] for name, resource in jwt.compile_tokens(spec).items()})
     return files
 
 

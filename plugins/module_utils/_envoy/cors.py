@@ -17,6 +17,23 @@ _METHODS = "GET, POST, DELETE"
 _REQUEST_HEADERS = "authorization, api-key, content-type, *"
 _RESPONSE_HEADERS = "*"
 
+
+def before_the_consumer(name: str, filters: xds.Config) -> xds.Config:
+    """Return a route that counts until it is known who asks, with filters of its own; it leads nowhere.
+
+    Nobody is sent on by it: only a client could set the header that names its cluster, and a client's is removed.
+    A refused key on it is the client's.
+    """
+    refused: xds.Config = {xds.REFUSED_KEY: xds.typed("config.route.v3.FilterConfig", disabled=True)}
+    return xds.typed(
+        "config.route.v3.Route",
+        name=name,
+        match={"prefix": "/", "headers": [{"name": xds.CONSUMER, "present_match": True, "invert_match": True}]},
+        route={"cluster_header": f"{xds.HEADER_PREFIX}nowhere", "cluster_not_found_response_code": "NOT_FOUND"},
+        typed_per_filter_config={**refused, **filters},
+    )
+
+
 # What a provider would let web pages do. It knows nothing of ours.
 _OF_PROVIDERS = (
     "access-control-allow-credentials",
@@ -26,16 +43,8 @@ _OF_PROVIDERS = (
     "access-control-expose-headers",
     "access-control-max-age",
 )
-# Policies hold where there is a route to a cluster, and a browser's question has no key and no model yet. This one is
-# gone as soon as it is known who asks; nobody is sent on by it, for only a client could set that header, and its own is
-# removed. A refused key on it is the client's.
-_BEFORE_THE_KEY = xds.typed(
-    "config.route.v3.Route",
-    name="before_the_key",
-    match={"prefix": "/", "headers": [{"name": xds.CONSUMER, "present_match": True, "invert_match": True}]},
-    route={"cluster_header": f"{xds.HEADER_PREFIX}nowhere", "cluster_not_found_response_code": "NOT_FOUND"},
-    typed_per_filter_config={xds.REFUSED_KEY: xds.typed("config.route.v3.FilterConfig", disabled=True)},
-)
+# Policies hold where there is a route to a cluster, and a browser's question has no key and no model yet.
+_BEFORE_THE_KEY = before_the_consumer("before_the_key", {})
 
 
 def with_filter(listener: Listener, manager: xds.Config) -> xds.Config:

@@ -10,9 +10,11 @@ from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import lua, xds
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.access import Access
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.jwt import compile_token_filters
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.logs import compile_attempt_log
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import CONSUMERS_FILE
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
 
 HEALTH_PATH = "/healthz"
 REQUEST_FILE = "ecds-request.json"
@@ -21,7 +23,7 @@ LIMITS_FILE = "ecds-limits.json"
 _LUA = "extensions.filters.http.lua.v3.Lua"
 
 
-def compile_gateway_filters(host: Host) -> list[xds.Config]:
+def compile_gateway_filters(spec: Spec, host: Host) -> list[xds.Config]:
     """Return the filter chain of the gateway listener.
 
     Who is asking, for which model, may they, within their limits. What changes with consumers has files of its own,
@@ -34,16 +36,17 @@ def compile_gateway_filters(host: Host) -> list[xds.Config]:
             pass_through_mode=False,
             headers=[{"name": ":path", "string_match": {"exact": HEALTH_PATH}}],
         ),
-        _discovered(
+        xds.discovered(
             xds.CONSUMER_KEYS,
             "extensions.filters.http.api_key_auth.v3.ApiKeyAuth",
             xds.secret_source(host, CONSUMERS_FILE),
         ),
+        *compile_token_filters(spec, host),
         _remember(),
-        _discovered(xds.READ_MODEL, _LUA, xds.release_source(host, REQUEST_FILE)),
+        xds.discovered(xds.READ_MODEL, _LUA, xds.release_source(host, REQUEST_FILE)),
         # Without rules of its own: the routes have them.
         xds.extension(xds.ACCESS_LIST, "extensions.filters.http.rbac.v3.RBAC"),
-        _discovered(
+        xds.discovered(
             xds.REQUEST_LIMITS,
             "extensions.filters.http.filter_chain.v3.FilterChainConfig",
             xds.release_source(host, LIMITS_FILE),
@@ -68,16 +71,7 @@ def compile_request_filter(access: Access, *, to_anthropic: bool = False) -> xds
     ``to_anthropic`` it refuses what cannot be translated for a provider of that type.
     """
     script = {"inline_string": lua.read_model_script(access.members, to_anthropic=to_anthropic)}
-    return discovered_resource(xds.extension(xds.READ_MODEL, _LUA, default_source_code=script))
-
-
-def discovered_resource(config: xds.Config) -> xds.Config:
-    """Return a named filter as an ECDS resource."""
-    return {"@type": xds.type_url("config.core.v3.TypedExtensionConfig"), **config}
-
-
-def _discovered(name: str, type_name: str, source: xds.Config) -> xds.Config:
-    return {"name": name, "config_discovery": {"config_source": source, "type_urls": [xds.type_url(type_name)]}}
+    return xds.discovered_resource(xds.extension(xds.READ_MODEL, _LUA, default_source_code=script))
 
 
 def _refused_key() -> xds.Config:

@@ -20,6 +20,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._errors import R
 _FOLDER = "envoy/"
 _BOOTSTRAP = "bootstrap-blue.json"
 _FILE_LOG = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog"
+_JWT_AUTHN = "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
 _KEY_AUTH = "type.googleapis.com/envoy.extensions.filters.http.api_key_auth.v3.ApiKeyAuth"
 
 # Stands in for a listener's certificate, which is not there yet when a release is validated. Nobody serves with it.
@@ -34,6 +35,11 @@ _CERTIFICATE = (
 _PRIVATE_KEY = (
     "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgp9+Q8woMAN6At1s9FJXmPFNURqHB3l1FKf8yDMvflbyhRANC"
     "AASshz+NkCFOno6RYwdlYC0ZfV/VYk2JZg/KJ2oj2KPwSy7q1bOIsa5kNZLZK/zNpXatIGmvU6QGqU6KEovRe8lE"
+)
+# The same for the public keys of issuers of tokens: that of the certificate.
+_KEY_SET = (
+    '{"keys":[{"kty":"EC","crv":"P-256",'
+    '"x":"rIc_jZAhTp6OkWMHZWAtGX1f1WJNiWYPyidqI9ij8Es","y":"LurVs4ixrmQ1ktkr_M2ldq0gaa9TpAapTooSi9F7yUQ"}]}'
 )
 
 Config = dict[str, Any]
@@ -108,11 +114,15 @@ class _Fold:
             return http_filter
         found = self._filters.get(http_filter["name"])
         if found is not None:
-            return found
-        if discovery["type_urls"] != [_KEY_AUTH]:
+            if self._dummy_secrets and discovery["type_urls"] == [_JWT_AUTHN]:
+                self._key_sets(found["typed_config"])
+            return {**{key: value for key, value in http_filter.items() if key == "disabled"}, **found}
+        if discovery["type_urls"] not in ([_KEY_AUTH], [_JWT_AUTHN]):
             raise KeyError(f"filter {http_filter['name']}")
         if not self._dummy_secrets:
             return http_filter
+        if discovery["type_urls"] == [_JWT_AUTHN]:
+            return {"name": http_filter["name"], "typed_config": {"@type": _JWT_AUTHN}, "disabled": True}
         keys: Config = {
             "@type": _KEY_AUTH,
             "key_sources": [{"header": "authorization"}],
@@ -124,6 +134,11 @@ class _Fold:
         """Put certificates and CAs in the place of where they would be read from."""
         self._certificate(context)
         self._authorities(context)
+
+    def _key_sets(self, issuers: Config) -> None:
+        for provider in issuers["providers"].values():
+            if "filename" in provider.get("local_jwks", {}):
+                provider["local_jwks"] = {"inline_string": _KEY_SET}
 
     def _certificate(self, context: Config) -> None:
         certificates = []

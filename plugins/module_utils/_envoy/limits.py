@@ -14,7 +14,6 @@ from collections import Counter
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import lua, xds
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.filters import discovered_resource
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.limits import ModelLimits, Rates
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
@@ -55,7 +54,7 @@ def compile_limits(spec: Spec, host: Host) -> xds.Config:
     if models:
         limits.append(_limit("model", f"{_MODEL} on requests per minute of all consumers", (xds.MODEL,), models))
     chain = {"default_filter_chain": {"filters": limits}} if limits else {}
-    return discovered_resource(
+    return xds.discovered_resource(
         xds.extension(xds.REQUEST_LIMITS, "extensions.filters.http.filter_chain.v3.FilterChainConfig", **chain)
     )
 

@@ -134,9 +134,9 @@ def _gateway_manager(spec: Spec, host: Host) -> xds.Config:
         stream_idle_timeout="600s",
         always_set_request_id_in_response=True,
         early_header_mutation_extensions=[_strip_internal_headers()],
-        local_reply_config=compile_gateway_replies(spec.max_request_size),
+        local_reply_config=compile_gateway_replies(spec),
         access_log=compile_access_log(host),
-        http_filters=compile_gateway_filters(host),
+        http_filters=compile_gateway_filters(spec, host),
     )
 
 

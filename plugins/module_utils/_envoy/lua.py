@@ -38,6 +38,19 @@ def read_model_script(access: Iterable[tuple[str, str]], *, to_anthropic: bool =
     return "\n".join([f"local ACCESS = {lua_string(lines)}", *map(_source, parts)])
 
 
+def token_consumer_script(claims: Iterable[tuple[str, str]], tokens: Iterable[tuple[str, str, str]]) -> str:
+    """Return the script that knows whose a token is.
+
+    ``claims`` is pairs of an issuer and the claim that it names consumers by, ``tokens`` is triples of an issuer, the
+    value of the claim and the consumer.
+    """
+    tables = (("CLAIMS", claims), ("TOKENS", tokens))
+    lines = (
+        f"local {name} = {lua_string(''.join(chr(9).join(row) + chr(10) for row in rows))}" for name, rows in tables
+    )
+    return "\n".join([*lines, _source("token_consumer.lua")])
+
+
 def limits_script(tables: Mapping[str, Rates]) -> str:
     """Return the script of the limits; ``tables`` are the rates of each consumer that has some for models."""
     names: dict[Rates, str] = {}

@@ -9,14 +9,16 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
 
 _INVALID = "invalid_request_error"
 # Within the gateway only: "Proxy Authentication Required", which Envoy never answers by itself.
 _REFUSED_KEY = 407
+_INCORRECT_KEY = "Incorrect API key provided."
 _UNREACHED = "The model's provider could not be reached."
 
 
-def compile_gateway_replies(max_request_size: int) -> xds.Config:
+def compile_gateway_replies(spec: Spec) -> xds.Config:
     """Return how the gateway listener words its errors. The first mapper that fits is used.
 
     407, 502 and a 401 of a request that was let in are failures of the provider of a model that has no other; the last
@@ -25,6 +27,7 @@ def compile_gateway_replies(max_request_size: int) -> xds.Config:
     return {
         "mappers": [
             _refused_mapper(),
+            *(_token_mappers() if spec.jwt_issuers else ()),
             _mapper(
                 _all(xds.status_filter(401), _has_header(xds.MODEL)),
                 _UNREACHED,
@@ -33,7 +36,7 @@ def compile_gateway_replies(max_request_size: int) -> xds.Config:
                 status_code=503,
             ),
             _mapper(xds.status_filter(502), _UNREACHED, "server_error", code="unavailable", status_code=503),
-            _mapper(xds.status_filter(401), "Incorrect API key provided.", _INVALID, code="invalid_api_key"),
+            _mapper(xds.status_filter(401), _INCORRECT_KEY, _INVALID, code="invalid_api_key"),
             _mapper(
                 _all(xds.status_filter(403), _has_header(xds.MODEL)),
                 f"This API key is not allowed to use the model '%REQ({xds.MODEL})%'.",
@@ -59,7 +62,7 @@ def compile_gateway_replies(max_request_size: int) -> xds.Config:
             ),
             _mapper(
                 xds.status_filter(413),
-                f"The request body is larger than {_size(max_request_size)}.",
+                f"The request body is larger than {_size(spec.max_request_size)}.",
                 _INVALID,
                 code="request_too_large",
             ),
@@ -125,8 +128,36 @@ def _refused_mapper() -> xds.Config:
     return _mapper(xds.status_filter(_REFUSED_KEY), refused, "server_error", code="refused_key", status_code=502)
 
 
-def _has_header(name: str) -> xds.Config:
-    return {"header_filter": {"header": {"name": name, "present_match": True}}}
+def _token_mappers() -> list[xds.Config]:
+    """Return what becomes of Envoy's words about tokens, which would be a 403 for one that is made for others.
+
+    A token that cannot be judged is not the client's fault, and may be good in a moment.
+    """
+    unknown = _mapper(
+        _all(xds.status_filter(401), _details("Jwks_remote_fetch_is_failed")),
+        "The keys of the token's issuer are not available now.",
+        "server_error",
+        code="unavailable",
+        status_code=503,
+    )
+    nobody = _all(xds.status_filter(403), _has_header(xds.CONSUMER, invert_match=True))
+    return [unknown, _mapper(nobody, _INCORRECT_KEY, _INVALID, code="invalid_api_key", status_code=401)]
+
+
+def _details(text: str) -> xds.Config:
+    """Return a filter for a text in the details of an answer."""
+    expression = f"response.code_details.contains('{text}')"
+    return {
+        "extension_filter": xds.extension(
+            "envoy.access_loggers.extension_filters.cel",
+            "extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+            expression=expression,
+        )
+    }
+
+
+def _has_header(name: str, **extra: bool) -> xds.Config:
+    return {"header_filter": {"header": {"name": name, "present_match": True, **extra}}}
 
 
 def _all(*filters: xds.Config) -> xds.Config:

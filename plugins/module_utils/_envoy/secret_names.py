@@ -13,6 +13,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._canonical impor
 
 _CLIENTS = re.compile(r"clients-(.+)\.json\Z")
 _PROVIDER = re.compile(r"(?:provider|identity|authorities)-(.+)-[0-9a-f]{8}\.json\Z")
+_ISSUERS = re.compile(r"jwt-issuers-[0-9a-f]{8}\.json\Z")
 
 
 def file_of_provider(name: str, kind: str, urls: Iterable[str], *special: object) -> str:
@@ -53,3 +54,13 @@ def listener_of_clients(file_name: str) -> str | None:
     """Return the name of the listener whose clients' CAs are in a file; None for other files."""
     match = _CLIENTS.match(file_name)
     return match.group(1) if match else None
+
+
+def file_of_issuers(rest: bytes) -> str:
+    """Return the name of the file with the keys of issuers of tokens, which stands for the rest of it, too."""
+    return f"jwt-issuers-{digest(rest)[:8]}.json"
+
+
+def is_of_issuers(file_name: str) -> bool:
+    """Say whether a file holds the keys of issuers of tokens."""
+    return _ISSUERS.match(file_name) is not None

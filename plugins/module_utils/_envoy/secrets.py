@@ -10,12 +10,12 @@ changes the file and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._canonical import canonical_json
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import jwt, xds
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secret_names import (
     file_of_authorities,
     file_of_clients,
@@ -23,6 +23,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secret_na
     file_of_provider,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.jwks import JwksError, check_key_set
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Consumer, Spec, Tls
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import Provider, ProviderTls
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import (
@@ -118,6 +119,8 @@ def compile_secrets(spec: Spec) -> tuple[SecretFile, ...]:
         and listener.tls.client_ca is not None
         and not isinstance(listener.tls.client_ca, HostPath)
     )
+    if jwt.secret_issuers(spec):
+        files.append(_issuers(spec))
     return tuple(sorted(files, key=lambda file: file.name))
 
 
@@ -126,7 +129,9 @@ def consumers_without_key(spec: Spec, values: Values) -> tuple[str, ...]:
     return tuple(
         consumer.name
         for consumer in spec.consumers
-        if consumer.api_keys and all(_has_ended(source, values) for source in consumer.api_keys)
+        if consumer.jwt is None
+        and consumer.api_keys
+        and all(_has_ended(source, values) for source in consumer.api_keys)
     )
 
 
@@ -160,7 +165,7 @@ def consumer_keys(credentials: list[xds.Config]) -> xds.Config:
     )
 
 
-def _references(sources: list[Source]) -> tuple[Source, ...]:
+def _references(sources: Sequence[Source]) -> tuple[Source, ...]:
     return tuple(dict.fromkeys(source for source in sources if isinstance(source, Reference)))
 
 
@@ -220,6 +225,15 @@ def _authorities(file: str, source: Source) -> SecretFile:
     return SecretFile(file, _references([source]), content)
 
 
+def _issuers(spec: Spec) -> SecretFile:
+    found = {issuer.name: issuer.jwks for issuer in jwt.secret_issuers(spec) if isinstance(issuer.jwks, Reference)}
+
+    def content(values: Values) -> xds.Config:
+        return jwt.compile_issuers(spec, {name: _key_set(source, values) for name, source in found.items()})
+
+    return SecretFile(jwt.secret_file(spec), _references(list(found.values())), content)
+
+
 def _has_ended(source: Source, values: Values) -> bool:
     return isinstance(source, Reference) and values.get(source) == ""
 
@@ -248,3 +262,12 @@ def _pem(source: Source, values: Values) -> xds.Config:
     if "-----BEGIN " not in text:
         raise SecretError(f"{source_text(source)} is not PEM text")
     return {"inline_string": text}
+
+
+def _key_set(source: Source, values: Values) -> str:
+    text = _value(source, values)
+    try:
+        check_key_set(text)
+    except JwksError as error:
+        raise SecretError(f"{source_text(source)} {error}") from None
+    return text

@@ -29,7 +29,8 @@ Files = dict[str, Config]
 _CLUSTERS = "envoy/cds.json"
 _EGRESS = "envoy/rds-egress.json"
 _GATEWAY = "envoy/rds-gateway.json"
-_CERTIFICATES = "envoy/sds-"
+# A listener that drains reads on what is there for it: certificates, and filters of its own.
+_FOR_LISTENERS = ("envoy/sds-", "envoy/ecds-")
 _LONGEST_LISTING = "max_direct_response_body_size_bytes"
 
 
@@ -91,10 +92,10 @@ def _written(resources: list[Config], version: str) -> bytes:
 
 
 def _with_union(files: Files, others: Files) -> Files:
-    """Return ``files`` with the clusters, egress routes, access groups and certificates of ``others`` added."""
+    """Return ``files`` with the clusters, egress routes, access groups and what listeners read of ``others`` added."""
     result = dict(files)
     for path, content in others.items():
-        if path.startswith(_CERTIFICATES):
+        if path.startswith(_FOR_LISTENERS):
             result.setdefault(path, content)
     result[_CLUSTERS] = _replaced(files[_CLUSTERS], _all_clusters(files, others))
     result[_EGRESS] = _replaced(files[_EGRESS], [_all_egress_routes(files, others)])

@@ -35,6 +35,8 @@ METADATA = "gw"
 
 # Names of filters: those with a file of their own (ECDS), and those that routes configure.
 CONSUMER_KEYS = "consumer_keys"
+JWT_ISSUERS = "jwt_issuers"
+JWT_CONSUMERS = "jwt_consumers"
 READ_MODEL = "read_model"
 REQUEST_LIMITS = "request_limits"
 ACCESS_LIST = "access_list"
@@ -85,6 +87,16 @@ def secret_source(host: Host, name: str) -> Config:
         "path_config_source": {"path": posixpath.join(host.secrets_dir, name)},
         "resource_api_version": "V3",
     }
+
+
+def discovered(name: str, type_name: str, source: Config) -> Config:
+    """Return the place of an HTTP filter that has a file of its own (ECDS)."""
+    return {"name": name, "config_discovery": {"config_source": source, "type_urls": [type_url(type_name)]}}
+
+
+def discovered_resource(config: Config) -> Config:
+    """Return a named filter as an ECDS resource."""
+    return {"@type": type_url("config.core.v3.TypedExtensionConfig"), **config}
 
 
 def content_name(kind: str, name: str, content: Config) -> str:

@@ -16,6 +16,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.access imp
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.limits import ModelLimits
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Literal
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import BaseUrl
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,24 @@ def _plain_secret(spec: Spec) -> Iterator[Place]:
             )
 
 
+def _jwks_over_plain_http(spec: Spec) -> Iterator[Place]:
+    for issuer in spec.jwt_issuers:
+        url = issuer.jwks
+        if isinstance(url, BaseUrl) and url.scheme == "http" and not _is_loopback(url.host):
+            yield Place(
+                f"gateway_jwt_issuers.{issuer.name}.jwks",
+                "is read over plain HTTP: whoever is on the way could put keys there and make tokens for everybody",
+                "use an https URL",
+            )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _consumer_without_limit(spec: Spec) -> Iterator[Place]:
     limits = ModelLimits(spec)
     for consumer in spec.consumers:
@@ -122,6 +141,12 @@ RULES = (
     ),
     Rule("tls_version", "deny", "A listener accepts a version of TLS below 1.2.", _tls_version),
     Rule("plain_secret", "deny", "A secret stands in the spec itself instead of a reference to it.", _plain_secret),
+    Rule(
+        "jwks_over_plain_http",
+        "deny",
+        "The keys of an issuer of tokens are read over plain HTTP from another host.",
+        _jwks_over_plain_http,
+    ),
     Rule(
         "consumer_without_limit",
         "warn",

@@ -39,9 +39,12 @@ GATEWAY = "gateway"
 _BEFORE_IT = ("libexec/restore-secrets", "host/etc/systemd/system/openai-gateway-secrets.service")
 
 _COUNTERS = ("update_rejected", "update_failure")
-# A listener or cluster that drains still looks for the file of its certificate or CAs when a release has pruned it.
-# What else a missing file means shows: who needs one stays warming.
-_PRUNED = re.compile(r"sds\.(listener|clients|identity|authorities)-.*\.update_failure")
+# A listener or cluster that drains still looks for the file of its certificate or CAs, or of its filters for tokens,
+# when a release has pruned it. What else a missing file means shows: who needs one stays warming.
+_PRUNED = re.compile(
+    r"(sds\.(listener|clients|identity|authorities)-.*|extension_config_discovery\.http_filter\.jwt_(issuers|consumers))"
+    r"\.update_failure"
+)
 _IN_FLIGHT = ("rq_active", "rq_pending_active")
 _MANAGERS = (
     "cluster_manager.warming_clusters",

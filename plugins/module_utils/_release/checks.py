@@ -56,13 +56,13 @@ def _absent_secrets(host: Host, files: Mapping[str, bytes], delivered: frozenset
 
 def _unreadable(files: Mapping[str, bytes], reader: Owner) -> Iterator[str]:
     for path, content in files.items():
-        if not path.startswith("envoy/sds-"):
+        if not path.startswith(("envoy/sds-", "envoy/ecds-jwt-issuers")):
             continue
         for name in sorted(set(_filenames(json.loads(content)))):
             if not Path(name).is_file():
-                yield f"the certificate, key or CA {name} is not on this host"
+                yield f"the certificate, key, CA or JWKS {name} is not on this host"
             elif not _can_read(name, reader):
-                yield f"the certificate, key or CA {name} cannot be read by the user that Envoy runs as"
+                yield f"the certificate, key, CA or JWKS {name} cannot be read by the user that Envoy runs as"
 
 
 def _filenames(value: Any) -> Iterator[str]:

@@ -1,7 +1,7 @@
 # Copyright: Contributors to the gatewayops.openai project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whose secrets changed, by name: consumers, providers, listeners. Pure, and nothing here holds or shows a value."""
+"""Whose secrets changed, by name: consumers, providers, listeners, issuers. Pure; nothing holds or shows a value."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secret_names import (
+    is_of_issuers,
     listener_of_clients,
     provider_of,
 )
@@ -34,6 +35,7 @@ class Rotated:
     consumers: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
     listeners: tuple[str, ...] = ()
+    issuers: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, list[str]]:
         """Plain data for a module's result."""
@@ -41,6 +43,7 @@ class Rotated:
             "consumers": list(self.consumers),
             "providers": list(self.providers),
             "listeners": list(self.listeners),
+            "issuers": list(self.issuers),
         }
 
 
@@ -55,6 +58,9 @@ def rotated(before: Documents, after: Documents) -> Rotated:
         tuple(sorted(consumers)),
         tuple(sorted({name for name in map(provider_of, changed) if name})),
         tuple(sorted({name for name in map(_listener_of, changed) if name})),
+        tuple(
+            sorted({name for file in changed if is_of_issuers(file) for name in _issuers(before, after[file], file)})
+        ),
     )
 
 
@@ -65,16 +71,20 @@ def unnamed(files: Iterable[str], names: Mapping[str, Iterable[str]]) -> tuple[s
     """
     providers, listeners = set(names.get("providers", ())), set(names.get("listeners", ()))
     explained = {CONSUMERS} if list(names.get("consumers", ())) else set()
+    issuers = bool(list(names.get("issuers", ())))
     return tuple(
         name
         for name in sorted(files)
-        if name not in explained and provider_of(name) not in providers and _listener_of(name) not in listeners
+        if name not in explained
+        and provider_of(name) not in providers
+        and _listener_of(name) not in listeners
+        and not (issuers and is_of_issuers(name))
     )
 
 
 def describe(names: Mapping[str, Iterable[str]], files: Iterable[str]) -> str:
     """One line for people: `consumers: search; providers: openai`, or `nothing changed` (pure)."""
-    kinds = ((kind, list(names.get(kind, ()))) for kind in ("consumers", "providers", "listeners"))
+    kinds = ((kind, list(names.get(kind, ()))) for kind in ("consumers", "providers", "listeners", "issuers"))
     parts = [f"{kind}: {', '.join(each)}" for kind, each in kinds if each]
     others = unnamed(files, names)
     return "; ".join([*parts, *([f"files: {', '.join(others)}"] if others else [])]) or _NOTHING
@@ -86,6 +96,7 @@ def lines(names: Mapping[str, Iterable[str]], files: Iterable[str]) -> tuple[str
         *(f"  ~ key of consumer {name} (not shown)" for name in names.get("consumers", ())),
         *(f"  ~ key of provider {name} (not shown)" for name in names.get("providers", ())),
         *(f"  ~ certificate of listener {name} (not shown)" for name in names.get("listeners", ())),
+        *(f"  ~ keys of issuer {name} (not shown)" for name in names.get("issuers", ())),
         *(f"  ~ secret file {name} (not shown)" for name in unnamed(files, names)),
     )
 
@@ -100,6 +111,19 @@ def _keys(document: Mapping[str, Any] | None) -> dict[str, frozenset[str]]:
     for credential in (credentials(dict(document)) if document is not None else None) or ():
         found.setdefault(str(credential.get("client", "")), set()).add(credential["key"])
     return {client: frozenset(keys) for client, keys in found.items()}
+
+
+def _issuers(before: Documents, document: Mapping[str, Any], file: str) -> set[str]:
+    """The issuers of tokens whose keys are others than before; all, where the file is new."""
+    old, new = _key_sets(before.get(file)), _key_sets(document)
+    return {name for name, keys in new.items() if old.get(name) != keys}
+
+
+def _key_sets(document: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The keys of each issuer that has some in the document."""
+    resources: list[Any] = document["resources"] if document is not None else []
+    providers = resources[0].get("typed_config", {}).get("providers", {}) if len(resources) == 1 else {}
+    return {name: provider["local_jwks"] for name, provider in providers.items() if "local_jwks" in provider}
 
 
 def _listener_of(name: str) -> str | None:

@@ -33,6 +33,7 @@ def check_draft(spec: Draft, problems: Problems) -> None:
     for model in _entries(spec, "models"):
         _check_model(model, providers, problems)
     _check_consumers(_entries(spec, "consumers"), models, problems)
+    _check_tokens(spec, problems)
     _check_policies(spec.get("policies") or (), problems)
 
 
@@ -92,6 +93,33 @@ def _check_model(model: Draft, providers: Any, problems: Problems) -> None:
     targets = model.get("targets")
     if targets and all(isinstance(target, Draft) and target.get("weight") == 0 for target in targets):
         problems.add(f"{model.path}.targets", "the weights add up to 0; at least one target needs a weight above 0")
+
+
+def _check_tokens(spec: Draft, problems: Problems) -> None:
+    """Note what leaves open whose token one is, and consumers that could not prove themselves at all."""
+    issuers = spec.get("jwt_issuers", {})
+    named: dict[str, str] = {}
+    for issuer in _entries(spec, "jwt_issuers"):
+        claimed = issuer.get("issuer")
+        first = named.setdefault(claimed, issuer.path) if claimed is not None else issuer.path
+        if first != issuer.path:
+            problems.add(f"{issuer.path}.issuer", f"is the same issuer as that of {first}")
+    owners: dict[tuple[str, str], str] = {}
+    for consumer in _entries(spec, "consumers"):
+        jwt = consumer.get("jwt")
+        if not consumer.states("jwt") and not consumer.states("api_keys"):
+            problems.add(f"{consumer.path}.api_keys", "needs at least one key, or jwt in its place")
+        if not isinstance(jwt, Draft):
+            continue
+        name, value = jwt.get("issuer"), jwt.get("value")
+        if name is not None and issuers is not None and name not in issuers:
+            near = problems.nearest("gateway_jwt_issuers", name, issuers)
+            problems.add(f"{jwt.path}.issuer", f"no issuer named {show(name)}{did_you_mean(near)}")
+        if name is None or value is None:
+            continue
+        first = owners.setdefault((name, value), jwt.path)
+        if first != jwt.path:
+            problems.add(f"{jwt.path}.value", f"is the same token's as {first}")
 
 
 def _check_consumers(consumers: Iterable[Draft], models: Any, problems: Problems) -> None:

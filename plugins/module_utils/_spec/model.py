@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
 
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.jwks import Jwks, JwksSource
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import (
     Address,
     Choice,
@@ -60,6 +61,9 @@ ORIGIN = Text(
     "an origin such as 'https://app.example.com' or 'https://*.example.com', in lower case, without a path and "
     "without the port of its scheme",
 )
+# Compared with what a token says, character by character.
+CLAIM_VALUE = Text(r"^[ -~]+$", "printable ASCII characters")
+CLAIM_NAME = Text(r"^[!-~]+$", "the name of a claim such as 'client_id'")
 REQUESTS = Integer(1, 100000000)
 
 # What is said of keys that later releases serve: never ignored, and never taken for a typing error.
@@ -266,22 +270,61 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Consumer:
-    """A client of the gateway, known by its keys."""
+class JwtIssuer:
+    """Who makes tokens (JWT) that consumers may show instead of a key."""
 
     name: str
-    api_keys: tuple[Source, ...] = field(
+    issuer: str = field(metadata=spec(CLAIM_VALUE, "What the claim C(iss) of its tokens is, to the letter."))
+    audiences: tuple[str, ...] = field(
         metadata=spec(
-            ListOf(SourceKind(allow_path=False), minimum=1, empty="needs at least one key"),
-            "References to the keys that the consumer authenticates with; several allow a rotation without a gap.",
+            ListOf(CLAIM_VALUE, minimum=1, empty="needs at least one audience"),
+            "What the claim C(aud) of a token may be: a token that was made for another service is refused.",
         )
     )
+    jwks: JwksSource = field(
+        metadata=spec(
+            Jwks(),
+            "Its public keys (JWKS): a URL that Envoy reads them from, again every minute; a reference; an absolute "
+            "path on the gateway host; or JSON text. The policy C(jwks_over_plain_http) allows a URL with http on "
+            "loopback addresses only.",
+        )
+    )
+    claim: str = field(
+        metadata=spec(CLAIM_NAME, "The claim that says whose token it is, such as C(client_id), C(azp) or C(sub).")
+    )
+
+
+@dataclass(frozen=True)
+class ConsumerJwt:
+    """Which tokens are a consumer's."""
+
+    issuer: str = field(metadata=spec(NAME, "The issuer, by its name in C(gateway_jwt_issuers)."))
+    value: str = field(metadata=spec(CLAIM_VALUE, "The value of the issuer's C(claim) in the consumer's tokens."))
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """A client of the gateway, known by its keys or its tokens."""
+
+    name: str
     models: tuple[str, ...] = field(
         metadata=spec(
             ListOf(MODEL_PATTERN, minimum=1, empty="allows no model; list the models that the consumer may use"),
             "The models that the consumer may use, by their names in C(gateway_models). "
             "An asterisk stands for any characters.",
         )
+    )
+    api_keys: tuple[Source, ...] = field(
+        default=(),
+        metadata=spec(
+            ListOf(SourceKind(allow_path=False), minimum=1, empty="needs at least one key"),
+            "References to the keys that the consumer authenticates with; several allow a rotation without a gap. "
+            "Required without C(jwt).",
+        ),
+    )
+    jwt: ConsumerJwt | None = field(
+        default=None,
+        metadata=spec(Record(ConsumerJwt), "The tokens that the consumer authenticates with, beside its keys if any."),
     )
     limits: Limits = field(default=Limits(), metadata=spec(Record(Limits), "How much the consumer may use."))
 
@@ -315,6 +358,14 @@ class Spec:
         default=(),
         metadata=spec(
             Named(Consumer, NAME, "consumer"), "The clients of the gateway, by name.", key="gateway_consumers"
+        ),
+    )
+    jwt_issuers: tuple[JwtIssuer, ...] = field(
+        default=(),
+        metadata=spec(
+            Named(JwtIssuer, NAME, "issuer"),
+            "Who makes the tokens (JWT) that consumers may show instead of a key, by name.",
+            key="gateway_jwt_issuers",
         ),
     )
     size: Size = field(

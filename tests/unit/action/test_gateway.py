@@ -21,7 +21,7 @@ DONE = {
     "process": "reload",
     "message": "reloaded",
     "secrets_changed": ["provider-openai-c6275da3.json"],
-    "rotated": {"consumers": [], "providers": ["openai"], "listeners": []},
+    "rotated": {"consumers": [], "providers": ["openai"], "listeners": [], "issuers": []},
 }
 LACKS = {"changed": False, "needs_bundle": True, "active": "old"}
 

@@ -18,7 +18,7 @@ DONE = {
     "changed": True,
     "changed_names": ["consumers.json", PROVIDER_FILE],
     "removed": [".consumers.json.0123"],
-    "rotated": {"consumers": ["search"], "providers": [], "listeners": []},
+    "rotated": {"consumers": ["search"], "providers": [], "listeners": [], "issuers": []},
     "message": "consumers: search; files: " + PROVIDER_FILE,
     "warnings": ["from the host"],
 }

@@ -96,7 +96,7 @@ def test_a_key_that_has_ended_is_not_asked_with(run: Run, spec: dict[str, Any], 
 
     spec["gateway_verify_consumer"] = "aa"
     assert failed(run, ActionModule, variables=spec, transport="local") == (
-        "gateway_consumers: there is no key to ask with, for those of aa have all ended"
+        "gateway_consumers: there is no key to ask with: those of aa have ended, or they have none"
     )
 
 

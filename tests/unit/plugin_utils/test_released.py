@@ -92,6 +92,17 @@ def test_a_host_cannot_have_other_secrets_read(strange: str, path: tuple[Any, ..
     assert all(strange not in source.text for file in found.compiled.bundle.secrets for source in file.references)  # type: ignore[union-attr]
 
 
+def test_keys_of_issuers_are_read_where_the_variables_say_so_only() -> None:
+    path = ("gateway_jwt_issuers", "keycloak", "jwks")
+    host = changed((path, "vault://kv/issuer#jwks"))
+    assert any(name.startswith("jwt-issuers-") for name in names(read_back(host)))
+    found = read_back(host, every_key())
+    (sentence,) = found.left
+    assert sentence.startswith("jwt-issuers-")
+    assert "the host names vault://kv/issuer#jwks, which the variables do not" in sentence
+    assert not any(name.startswith("jwt-issuers-") for name in names(found))
+
+
 @pytest.mark.parametrize(
     ("reference", "variables"),
     [

@@ -41,7 +41,7 @@ def test_everything_is_in_it() -> None:
     static = folded()["static_resources"]
     names = [listener["name"] for listener in static["listeners"]]
     assert names == ["metrics", "listener:local", "listener:public", "egress"]
-    assert len(static["clusters"]) == 1 + 4 + 1
+    assert len(static["clusters"]) == 1 + 4 + 1 + 1
     assert [secret["name"] for secret in static["secrets"]] == [
         "provider-azure_eu-7c827513",
         "provider-openai-76664e95",
@@ -51,6 +51,8 @@ def test_everything_is_in_it() -> None:
     assert [found["name"] for found in managers[1]["http_filters"]] == [
         "envoy.filters.http.health_check",
         "consumer_keys",
+        "jwt_issuers",
+        "jwt_consumers",
         "remember",
         "read_model",
         "access_list",

@@ -111,6 +111,7 @@ def test_every_rule_takes_every_severity(rule: Any, severity: str) -> None:
         (("gateway_listeners", "local", "address"), "10.0.0.1"),
         (("gateway_listeners", "public", "tls", "min_version"), "1.1"),
         (("gateway_providers", "vllm", "api_key"), "sk-canary"),
+        (("gateway_jwt_issuers", "keycloak", "jwks"), "http://sso.example.com/keys"),
         (("gateway_policies",), {rule.name: severity}),
     )
     found = [finding.severity for finding in check_policies(parse_spec(raw)) if finding.rule == rule.name]

@@ -278,7 +278,12 @@ def test_process_digest() -> None:
 def test_a_pruned_file_of_a_listener_that_drains_is_no_refusal() -> None:
     names = ("listener-a", "clients-a", "provider-a-0123abcd")
     now = {f"sds.{name}.{counter}": 1 for name in names for counter in ("update_failure", "update_rejected")}
+    filters = "extension_config_discovery.http_filter"
+    now.update({f"{filters}.{name}.update_failure": 1 for name in ("jwt_issuers", "jwt_consumers", "read_model")})
+    now[f"{filters}.jwt_issuers.update_rejected"] = 1
     assert [line.partition(" ")[0] for line in admin.refusals(now, {})] == [
+        f"{filters}.jwt_issuers.update_rejected",
+        f"{filters}.read_model.update_failure",
         "sds.clients-a.update_rejected",
         "sds.listener-a.update_rejected",
         "sds.provider-a-0123abcd.update_failure",

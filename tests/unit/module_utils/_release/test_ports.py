@@ -121,8 +121,8 @@ def test_certificates_on_the_host(world: World) -> None:
     files = {file.path: file.content for file in world.bundle(raw).files if file.path.startswith("envoy/")}
     given = ["consumers.json"]
     assert checks.problems(world.host, files, given, (), None) == (
-        "the certificate, key or CA /nowhere/clients.pem is not on this host",
-        "the certificate, key or CA /nowhere/a.pem is not on this host",
+        "the certificate, key, CA or JWKS /nowhere/clients.pem is not on this host",
+        "the certificate, key, CA or JWKS /nowhere/a.pem is not on this host",
     )
     if os.geteuid() == 0:
         (world.directory / "a.key").chmod(0o600)

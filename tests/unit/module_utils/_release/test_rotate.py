@@ -86,7 +86,7 @@ def test_what_differs_is_delivered_and_named(world: World, rotate: Rotate) -> No
     release, instances = world.serving(), world.states()
     kept = secrets.current(world.host.secrets_dir)
     result = rotate(alice="sk-new", q="sk-new-q")
-    assert result["rotated"] == {"consumers": ["alice"], "providers": ["q"], "listeners": []}
+    assert result["rotated"] == {"consumers": ["alice"], "providers": ["q"], "listeners": [], "issuers": []}
     assert result["message"] == "consumers: alice; providers: q"
     assert result["changed_names"] == ["consumers.json", provider_file(world, "q")]
     assert result["changed"]
@@ -126,7 +126,7 @@ def test_what_somebody_changed_is_brought_back(world: World, rotate: Rotate, dam
     result = rotate()
     assert result["changed"]
     named = ["p"] if damage in ("delete", "edit", "garbage") else []
-    assert result["rotated"] == {"consumers": [], "providers": named, "listeners": []}
+    assert result["rotated"] == {"consumers": [], "providers": named, "listeners": [], "issuers": []}
     assert result["message"] == {
         "mode": f"files: {path.name}",
         "directory": "files: .",

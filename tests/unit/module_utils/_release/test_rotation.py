@@ -107,7 +107,7 @@ def test_a_provider_with_two_destinations_is_named_once(providers: Mapping[str, 
     [
         ({}, [], "nothing changed", []),
         (
-            {"consumers": ["batch", "search"], "providers": ["openai"], "listeners": ["public"]},
+            {"consumers": ["batch", "search"], "providers": ["openai"], "listeners": ["public"], "issuers": []},
             ["consumers.json", "provider-openai-0123abcd.json", "listener-public.json"],
             "consumers: batch, search; providers: openai; listeners: public",
             [
@@ -118,7 +118,7 @@ def test_a_provider_with_two_destinations_is_named_once(providers: Mapping[str, 
             ],
         ),
         (
-            {"consumers": [], "providers": ["openai"], "listeners": []},
+            {"consumers": [], "providers": ["openai"], "listeners": [], "issuers": []},
             [".", "consumers.json", "provider-openai-0123abcd.json", "provider-openai.json", "listener-public.json"],
             "providers: openai; files: ., consumers.json, listener-public.json, provider-openai.json",
             [
@@ -139,6 +139,21 @@ def test_what_people_are_told(names: dict[str, list[str]], files: list[str], lin
 def test_the_cas_of_clients_are_their_listeners() -> None:
     assert rotated({}, {"clients-public.json": secret_document("x")}) == Rotated(listeners=("public",))
     assert unnamed(["clients-public.json"], {"listeners": ["public"]}) == ()
+
+
+def test_keys_of_issuers_are_named() -> None:
+    def document(**keys: str) -> dict[str, Any]:
+        providers = {name: {"local_jwks": {"inline_string": text}} for name, text in keys.items()}
+        return {"resources": [{"typed_config": {"providers": {**providers, "fetched": {"remote_jwks": {}}}}}]}
+
+    file = "jwt-issuers-0123abcd.json"
+    found = rotated({file: document(a="1", b="1")}, {file: document(a="2", b="1")})
+    assert found == Rotated(issuers=("a",))
+    assert rotated({}, {file: document(a="1", b="1")}) == Rotated(issuers=("a", "b"))
+    assert unnamed([file], found.as_dict()) == ()
+    assert unnamed([file], Rotated().as_dict()) == (file,)
+    assert describe(found.as_dict(), [file]) == "issuers: a"
+    assert lines(found.as_dict(), [file]) == ("  ~ keys of issuer a (not shown)",)
 
 
 def test_a_file_is_explained_by_its_name_only() -> None:

@@ -11,7 +11,9 @@ from spec_examples import changed, every_key
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SpecError
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import (
     Consumer,
+    ConsumerJwt,
     Cors,
+    JwtIssuer,
     Limits,
     Listener,
     Metrics,
@@ -104,15 +106,25 @@ def test_every_key_arrives_in_the_model() -> None:
             Model("text-embedding-3-small", targets=(Target("openai", "text-embedding-3-small", 1),)),
         ),
         consumers=(
-            Consumer("batch", (Reference("file", "/run/keys/batch.json", "key"),), ("*",)),
+            Consumer("batch", ("*",), (Reference("file", "/run/keys/batch.json", "key"),)),
             Consumer(
                 "search-team",
+                ("gpt-5", "text-embedding-*"),
                 (
                     Reference("vault", "kv/consumers/search", "current"),
                     Reference("vault", "kv/consumers/search", "previous"),
                 ),
-                ("gpt-5", "text-embedding-*"),
+                ConsumerJwt("keycloak", "search-service"),
                 Limits(600, (ModelLimit("gpt-5", 60),)),
+            ),
+        ),
+        jwt_issuers=(
+            JwtIssuer(
+                "keycloak",
+                "https://sso.example.com/realms/ai",
+                ("gateway",),
+                BaseUrl("https", "sso.example.com", 443, "/realms/ai/protocol/openid-connect/certs"),
+                "client_id",
             ),
         ),
         size=Size("custom", 4, 2 * 1024**3, 400),

@@ -21,6 +21,7 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
         "gateway_models.text-embedding-3-small",
         "gateway_consumers.batch",
         "gateway_consumers.search-team",
+        "gateway_jwt_issuers.keycloak",
         "gateway_size",
         "gateway_limits_scope",
         "gateway_max_request_size",
