@@ -27,6 +27,8 @@ class ActionModule(GatewayAction):
     OPTIONS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         **HOST_OPTIONS,
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "lock_wait": {"type": "float", "default": 0.0},
+        "expected": {"type": "str"},
     }
 
     def act(self) -> dict[str, Any]:
@@ -36,7 +38,8 @@ class ActionModule(GatewayAction):
             return self.call("gateway_release", {"state": "absent", "host": host_to_options(host)})
         compiled = compile_gateway(self.raw_spec, host)
         secrets = compiled.resolve(self.session())
-        answer, before = activate(self, compiled, host, secrets.files)
+        demands = {name: options[name] for name in ("lock_wait", "expected") if options[name]}
+        answer, before = activate(self, compiled, host, secrets.files, **demands)
         changes = diff_resources(before, compiled.resources)
         warnings = (*answer.get("warnings", ()), *secrets.warnings, *map(str, compiled.findings))
         return {**self._result(answer, compiled, changes), "warnings": list(warnings)}
@@ -44,7 +47,11 @@ class ActionModule(GatewayAction):
     def _result(self, answer: dict[str, Any], compiled: Compiled, changes: Sequence[ResourceChange]) -> dict[str, Any]:
         if answer.get("failed"):
             return answer
-        news = {name: value for name, value in answer.items() if name not in ("active", "needs_bundle", "resources")}
+        news = {
+            name: value
+            for name, value in answer.items()
+            if name not in ("active", "drift", "needs_bundle", "resources")
+        }
         names, files = answer.get("rotated", {}), answer.get("secrets_changed", ())
         result = {
             **news,

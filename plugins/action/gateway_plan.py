@@ -39,7 +39,7 @@ class ActionModule(GatewayAction):
             changed=answer["changed"],
             before=before,
             after=compiled.resources,
-            repaired=tuple(answer["repaired"]),
+            drift=tuple(answer["drift"]),
             findings=tuple(asdict(finding) for finding in compiled.findings),
         )
         return {

@@ -5,25 +5,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ansible_collections.gatewayops.openai.plugins.module_utils._canonical import canonical_json
-from ansible_collections.gatewayops.openai.plugins.module_utils._errors import GatewayError
-from ansible_collections.gatewayops.openai.plugins.module_utils._plan.fleet import FleetPlan, HostPlan, host_plan
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.markdown import render_markdown
+from ansible_collections.gatewayops.openai.plugins.module_utils._plan.saved import signed
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.terminal import render_terminal
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.tfjson import plan_document
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import GROUP, GatewayAction
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._provenance import collection_version, inventory_commit
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._times import time_text
-
-_REGISTERED = "__gateway_plan"
-
-
-class PlanFileError(GatewayError):
-    """A file of a plan cannot be written."""
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import GatewayAction, OptionsError
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._fleet import gather, plan_key, write_file, write_plan
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._times import duration
 
 
 class ActionModule(GatewayAction):
@@ -32,70 +23,38 @@ class ActionModule(GatewayAction):
     OPTIONS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "path": {"type": "path", "default": "plan.json"},
         "environment": {"type": "str"},
-        "register": {"type": "str", "default": _REGISTERED},
+        "ttl": {"type": "str", "default": "24h"},
+        "key": {"type": "str", "no_log": False},
+        "encrypt": {"type": "bool", "default": False},
     }
-    VARIABLES: ClassVar[Mapping[str, str]] = {"path": "gateway_plan"}
+    VARIABLES: ClassVar[Mapping[str, str]] = {
+        "path": "gateway_plan",
+        "ttl": "gateway_plan_ttl",
+        "key": "gateway_plan_key",
+        "encrypt": "gateway_plan_encrypt",
+    }
     _requires_connection = False
 
     def act(self) -> dict[str, Any]:
         options = self.options()
-        plan, failed = self._plan(options)
-        document = plan_document(plan, errored=bool(failed))
-        base = Path(options["path"])
-        texts = {base: canonical_json(document) + b"\n", base.with_suffix(".md"): render_markdown(plan).encode()}
-        for path, content in texts.items():
-            _write(path, content)
+        try:
+            lifetime = duration(options["ttl"])
+        except ValueError as error:
+            raise OptionsError(f"ttl: {error}, such as 24h or 7d: '{options['ttl']}'") from None
+        gathered = gather(self, options["environment"], lifetime)
+        plan = gathered.plan
+        document = plan_document(plan, errored=bool(gathered.failed))
+        if options["key"]:
+            document = signed(document, plan_key(self, options["key"]))
+        path = Path(options["path"])
+        comment = path.with_suffix(".md")
+        write_plan(self, path, document, encrypt=options["encrypt"])
+        write_file(comment, render_markdown(plan).encode())
         self._display.display(render_terminal(plan))
         return {
             "changed": False,
             "pending": plan.changed,
             "summary": plan.summary,
-            "files": [str(path) for path in texts],
+            "files": [str(path), str(comment)],
             "unknown": dict(plan.unknown),
         }
-
-    def _plan(self, options: Mapping[str, Any]) -> tuple[FleetPlan, list[str]]:
-        """The plan, and the hosts for which none could be made."""
-        plans: list[HostPlan] = []
-        unknown: dict[str, str] = {}
-        failed = []
-        in_play = set(self.variables.get("ansible_play_hosts_all", ()))
-        for host in sorted({*self.variables.get("groups", {}).get(GROUP, ()), *in_play}):
-            result = self._result(host, options["register"])
-            if host not in in_play:
-                unknown[host] = "left out by --limit"
-            elif result.get("unreachable"):
-                unknown[host] = f"cannot be reached: {_one_line(result)}"
-            elif result.get("failed"):
-                failed.append(host)
-                unknown[host] = f"no plan could be made: {_one_line(result)}"
-            elif "planned" not in result:
-                unknown[host] = "was not looked at"
-            else:
-                plans.append(host_plan(host, result["planned"]))
-        directory = self.variables.get("inventory_dir") or ""
-        plan = FleetPlan(
-            environment=options["environment"] or Path(directory).name,
-            created_at=time_text(datetime.now(UTC)),
-            collection_version=collection_version(),
-            commit=inventory_commit(directory) or "",
-            hosts=tuple(plans),
-            unknown=tuple(sorted(unknown.items())),
-        )
-        return plan, failed
-
-    def _result(self, host: str, name: str) -> Mapping[str, Any]:
-        # Without rendering: a plan holds no template, and rendering one of thousands of models takes seconds.
-        found = self.variables["hostvars"].raw_get(host).get(name, {})
-        return found if isinstance(found, Mapping) else {}
-
-
-def _one_line(result: Mapping[str, Any]) -> str:
-    return " ".join(str(result.get("msg", "")).split())
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise PlanFileError(f"the plan cannot be written: {path}: {error.strerror}") from None

@@ -30,6 +30,16 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  lock_wait:
+    description:
+      - The seconds to wait at most for another run on the host to end. Without it the second of two runs fails at once.
+    type: float
+    default: 0
+  expected:
+    description:
+      - The release that has to be active before the run, V(none) for a host without one. When another one is, nothing
+        is changed and the task fails. The playbook C(gatewayops.openai.apply) sets it from a plan.
+    type: str
 attributes:
   check_mode:
     support: full

@@ -85,8 +85,8 @@ planned:
     after:
       description: The resources that would be served.
       type: dict
-    repaired:
-      description: What somebody else had changed on the host and would be brought back.
+    drift:
+      description: What somebody else had changed on the host.
       type: list
       elements: str
     findings:

@@ -8,6 +8,9 @@ DOCUMENTATION = r"""
 module: gateway_plan_file
 short_description: Write the plan of all hosts, and tell it
 version_added: 0.1.0
+extends_documentation_fragment:
+  - gatewayops.openai.vault
+  - gatewayops.openai.aws
 description:
   - Puts together what M(gatewayops.openai.gateway_plan) registered on each host of the play, and writes it on the
     controller as C(plan.json) in the layout of C(terraform show -json), and as C(plan.md) for a pull request. The
@@ -25,12 +28,23 @@ options:
   environment:
     description: The name of the environment in the plan; that of the inventory's directory by default.
     type: str
-  register:
-    description: The variable that the plan of each host was registered as.
+  ttl:
+    description: How long the plan can be applied, such as V(24h) or V(7d).
     type: str
-    default: __gateway_plan
+    default: 24h
+  key:
+    description:
+      - A reference to the key that the plan is signed with (HMAC-SHA256), such as V(env://PLAN_KEY) or
+        V(vault://kv/plans#key). A plan that is not signed cannot be applied.
+    type: str
+  encrypt:
+    description: Encrypt C(plan.json) with Ansible's vault password; C(plan.md) is not encrypted.
+    type: bool
+    default: false
 notes:
-  - Where O(path) is not given it is the variable C(gateway_plan), O(environment) is C(gateway_environment).
+  - What is not given is a variable. O(path) is C(gateway_plan), O(environment) is C(gateway_environment), and of the
+    others C(gateway_plan_ttl), C(gateway_plan_key) and C(gateway_plan_encrypt).
+  - The plan of each host is what the role's C(tasks_from=plan) registers.
 attributes:
   check_mode:
     support: none
@@ -44,6 +58,7 @@ attributes:
     platforms: posix
 seealso:
   - module: gatewayops.openai.gateway_plan
+  - module: gatewayops.openai.gateway_plan_check
 """
 
 EXAMPLES = r"""

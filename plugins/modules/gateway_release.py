@@ -96,6 +96,16 @@ options:
         When that takes longer, a later run removes them; requests are not affected.
     type: float
     default: 30
+  lock_wait:
+    description:
+      - The seconds to wait at most for another run on the host to end. Without it the second of two runs fails at once.
+    type: float
+    default: 0
+  expected:
+    description:
+      - The release that has to be active when the run begins, V(none) for a host without one. When another one is,
+        nothing is changed and the module fails.
+    type: str
   drain_wait:
     description:
       - The seconds to wait at most for an instance that is still being drained, when its place is needed, and with
@@ -210,6 +220,12 @@ repaired:
   type: list
   elements: str
   sample: [envoy/lds.json (content)]
+drift:
+  description: What somebody else had changed of the release that is served, with what is wrong with it.
+  returned: when O(state=active)
+  type: list
+  elements: str
+  sample: [envoy/lds.json (content)]
 needs_bundle:
   description: Nothing was done; the release is not on the host, or is damaged there, and O(bundle) was not given.
   returned: when it is so
@@ -271,6 +287,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "validate": {"type": "bool", "default": True},
     "prune_wait": {"type": "float", "default": 30.0},
     "drain_wait": {"type": "float", "default": 630.0},
+    "lock_wait": {"type": "float", "default": 0.0},
+    "expected": {"type": "str"},
 }
 
 
@@ -310,6 +328,8 @@ def request_of(params: dict[str, Any]) -> Request:
         validate=params["validate"],
         prune_wait=params["prune_wait"],
         drain_wait=params["drain_wait"],
+        lock_wait=params["lock_wait"],
+        expected=params["expected"] or "",
     )
 
 

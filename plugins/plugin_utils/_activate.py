@@ -23,11 +23,12 @@ Answer = dict[str, Any]
 
 
 def activate(
-    action: GatewayAction, compiled: Compiled, host: Host, secrets: Mapping[str, str] | None
+    action: GatewayAction, compiled: Compiled, host: Host, secrets: Mapping[str, str] | None, **more: Any
 ) -> tuple[Answer, dict[str, Any]]:
     """Have `compiled` served on the host: what `gateway_release` answers, and the resources that are served before.
 
-    Without `secrets` it is taken that they come later, which is for check mode only.
+    Without `secrets` it is taken that they come later, which is for check mode only. `more` are further options of the
+    module `gateway_release`.
     """
     arguments: dict[str, Any] = {
         "state": "active",
@@ -41,6 +42,7 @@ def activate(
             "applied_by": applied_by(),
         },
         **({"secrets_pending": True} if secrets is None else {"secrets": secrets}),
+        **more,
     }
     answer = action.call("gateway_release", arguments)
     # A host that serves the release already does not repeat what it is made of.

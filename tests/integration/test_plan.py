@@ -92,7 +92,7 @@ def test_what_somebody_changed_on_the_host_is_drift(gateway: Gateway) -> None:
     damaged = gateway.root / "config" / "releases" / gateway.release / "envoy" / "cds.json"
     damaged.write_bytes(damaged.read_bytes() + b"\n")
     output, document = plan_of(gateway)
-    assert "brought back: " in output
+    assert "changed on the host: " in output
     assert [each["index"] for each in document["resource_drift"]] == ["envoy/cds.json"]
 
 

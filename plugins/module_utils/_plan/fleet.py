@@ -28,7 +28,7 @@ class HostPlan:
     """What would happen on a host, as the action `gateway_plan` tells it.
 
     `before` are the resources of the release `active`, which is served now ('' and none without one), `after` those of
-    the release `release`. `repaired` is what somebody else changed on the host. `process` is what happens to Envoy:
+    the release `release`. `drift` is what somebody else changed on the host. `process` is what happens to Envoy:
     `none`, `start`, `reload` or `replace`. `changed` is whether anything on the host changes, secrets left aside.
     """
 
@@ -41,13 +41,13 @@ class HostPlan:
     changed: bool
     before: Resources
     after: Resources
-    repaired: tuple[str, ...]
+    drift: tuple[str, ...]
     findings: tuple[Mapping[str, str], ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for a task's result, from which :func:`host_plan` makes it again."""
         data = {name: getattr(self, name) for name in _PLAIN}
-        data.update(after=self.after, repaired=list(self.repaired), findings=[dict(each) for each in self.findings])
+        data.update(after=self.after, drift=list(self.drift), findings=[dict(each) for each in self.findings])
         # Nothing changes on most hosts, and a result goes through a pipe.
         return data if self.before == self.after else {**data, "before": self.before}
 
@@ -59,7 +59,7 @@ class HostPlan:
     @cached_property
     def likeness(self) -> bytes:
         """What hosts that would change alike have in common."""
-        return canonical_json([self.before, self.after, self.process, self.changed, list(self.repaired)])
+        return canonical_json([self.before, self.after, self.process, self.changed, list(self.drift)])
 
 
 _PLAIN = ("active", "release", "spec_digest", "envoy_version", "process", "changed")
@@ -71,7 +71,7 @@ def host_plan(host: str, data: Mapping[str, Any]) -> HostPlan:
         host=host,
         before=data.get("before", data["after"]),
         after=data["after"],
-        repaired=tuple(data["repaired"]),
+        drift=tuple(data["drift"]),
         findings=tuple(data["findings"]),
         **{name: data[name] for name in _PLAIN},
     )
@@ -96,11 +96,12 @@ class Group:
 class FleetPlan:
     """The plan of an environment. `hosts` are sorted by name; `unknown` says why nothing is known of the others.
 
-    `created_at` is a time of RFC 3339, `commit` that of the inventory or ''.
+    `created_at` and `expires_at` are times of RFC 3339, `commit` is that of the inventory or ''.
     """
 
     environment: str
     created_at: str
+    expires_at: str
     collection_version: str
     commit: str
     hosts: tuple[HostPlan, ...]

@@ -48,17 +48,18 @@ def plan_document(plan: FleetPlan, *, errored: bool = False) -> dict[str, Any]:
             "values": _values(plan, after=False),
         },
         "resource_changes": [_change(group, each) for group in plan.groups for each in _with_unchanged(group.plan)],
-        "resource_drift": [_drift(group, what) for group in plan.groups for what in group.plan.repaired],
+        "resource_drift": [_drift(group, what) for group in plan.groups for what in group.plan.drift],
         "output_changes": {},
         "configuration": {"root_module": {}},
         "gateway": {
             "version": PLAN_VERSION,
             "environment": plan.environment,
             "commit": plan.commit,
+            "expires_at": plan.expires_at,
             "collection_version": plan.collection_version,
             "summary": plan.summary,
             "modules": {_module(group): list(group.hosts) for group in plan.groups},
-            "hosts": {host.host: _host(host) for host in plan.hosts},
+            "hosts": {host.host: host_document(host) for host in plan.hosts},
             "unknown": dict(plan.unknown),
         },
     }
@@ -68,7 +69,7 @@ def _module(group: Group) -> str:
     return f'module.gateway["{group.hosts[0]}"]'
 
 
-def _host(host: HostPlan) -> dict[str, Any]:
+def host_document(host: HostPlan) -> dict[str, Any]:
     """What has to be true of a host when the plan is carried out, and what is then."""
     return {
         "active": host.active,
@@ -76,6 +77,7 @@ def _host(host: HostPlan) -> dict[str, Any]:
         "spec_digest": host.spec_digest,
         "envoy_version": host.envoy_version,
         "process": host.process,
+        "drift": list(host.drift),
         "changed": host.changed,
         "findings": [dict(finding) for finding in host.findings],
     }

@@ -15,14 +15,17 @@ from pathlib import Path
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import ReleaseError
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import Ops
 
+#: Seconds between two tries to get the lock.
+_AGAIN = 0.2
+
 
 @contextmanager
-def exclusively(path: Path, ops: Ops) -> Iterator[None]:
-    """Hold the lock. Raises ReleaseError that says who has it when it is held."""
+def exclusively(path: Path, ops: Ops, wait: float = 0.0) -> Iterator[None]:
+    """Hold the lock. Raises ReleaseError that says who has it when it is held, and still is after `wait` seconds."""
     ops.before("lock", str(path))
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        _take(handle, fcntl.LOCK_EX)
+        _take(handle, fcntl.LOCK_EX, wait)
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         with suppress(OSError):  # a full disk: it is locked all the same
             # In place: a rename would make Envoy read its files again.
@@ -49,10 +52,15 @@ def looking(path: Path) -> Iterator[None]:
     yield
 
 
-def _take(handle: int, kind: int) -> None:
-    try:
-        fcntl.flock(handle, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid, since = os.pread(handle, 100, 0).decode("ascii", "replace").strip().partition(" ")[::2]
-        holder = f"pid {pid}, since {since}" if pid else "it does not say who"
-        raise ReleaseError(f"another run is applying to this host ({holder}); nothing was changed") from None
+def _take(handle: int, kind: int, wait: float = 0.0) -> None:
+    end = time.monotonic() + wait
+    while True:
+        try:
+            return fcntl.flock(handle, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < end:
+                time.sleep(_AGAIN)
+                continue
+            pid, since = os.pread(handle, 100, 0).decode("ascii", "replace").strip().partition(" ")[::2]
+            holder = f"pid {pid}, since {since}" if pid else "it does not say who"
+            raise ReleaseError(f"another run is applying to this host ({holder}); nothing was changed") from None

@@ -36,12 +36,15 @@ NONE = "none"
 START = "start"
 RELOAD = "reload"
 REPLACE = "replace"
+#: Stands for the release of a host that has none.
+NO_RELEASE = "none"
 
 
 @dataclass(frozen=True)
 class Request:
     """What a run is asked for; `secrets` None leaves secrets alone, seconds are how long to wait at most.
 
+    `expected` is the release that has to be active when the run begins, NO_RELEASE that there is none, and '' any.
     With `secrets_pending` those that the host lacks are nothing to fail for: they come when the plan is carried out.
     """
 
@@ -54,6 +57,8 @@ class Request:
     validate: bool = True
     prune_wait: float = 30.0
     drain_wait: float = 630.0
+    lock_wait: float = 0.0
+    expected: str = ""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,15 @@ from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import ReleaseError
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
-from ansible_collections.gatewayops.openai.plugins.module_utils._release import apply, lock, plan, remove, view
+from ansible_collections.gatewayops.openai.plugins.module_utils._release import (
+    apply,
+    lock,
+    manifest,
+    plan,
+    remove,
+    store,
+    view,
+)
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.binary import NoBinary
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.layout import CONFIG_MODE
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import Ops, ReadOnlyOps, told
@@ -55,10 +63,11 @@ def run_on(site: Site, state: str, request: Request, *, check: bool) -> Result:
     """The same on a given site; also raises OSError."""
     if state == ABSENT:
         return _absent(site, request, check=check)
-    with _held(site, check=check):
+    with _held(site, request.lock_wait, check=check):
         if not check:
             _wait_started(site)
         now = view.look(site)
+        _expect(now, request.expected)
         target = view.find_target(site, now, request.digest, request.files, request.facts or {})
         if target is None:
             return _needs_bundle(site, now, request)
@@ -72,13 +81,23 @@ def _active(site: Site, now: View, target: Target, request: Request, *, check: b
     problems = plan.ahead(site, now, todo, request)
     if problems:
         raise ReleaseError(f"release {target.digest} cannot be served, nothing was changed: {'; '.join(problems)}")
+    before = {"resources": _resources(site, now), "drift": list(_drift(site, now, todo))}
     if not check:
-        before = _resources(site, now)
         done = apply.activate(site, now, todo, request)
         return _told(site, todo, before, done.steps, _message(todo, done.busy))
     if request.validate and (todo.stage or todo.process != plan.NONE):
         site.envoy.validate(target.envoy)
-    return _told(site, todo, _resources(site, now), (), _message(todo, ()))
+    return _told(site, todo, before, (), _message(todo, ()))
+
+
+def _drift(site: Site, now: View, todo: Plan) -> tuple[str, ...]:
+    """What somebody else changed of the release that is served, whether or not it is the one to be served."""
+    known = now.releases.get(todo.before)
+    if todo.before == todo.target.digest or known is None:
+        return todo.repaired
+    inside = manifest.damages(site.layout.release(known.digest), known, site.config_owner)
+    outside = store.outside_damages(site.layout, known, site.system_owner)
+    return (*map(str, inside), *(f"/{damage.path[len('host/') :]} ({damage.what})" for damage in outside))
 
 
 def _present(site: Site, now: View, target: Target, request: Request, *, check: bool) -> Result:
@@ -109,7 +128,7 @@ def _absent(site: Site, request: Request, *, check: bool) -> Result:
     found = remove.traces(site)
     if found and not check:
         if site.layout.config.is_dir():
-            with _held(site, check=False):
+            with _held(site, request.lock_wait, check=False):
                 remove.remove(site, request.drain_wait)
         else:
             remove.remove(site, request.drain_wait)
@@ -139,7 +158,7 @@ def _needs_bundle(site: Site, now: View, request: Request) -> Result:
     }
 
 
-def _told(site: Site, todo: Plan, before: object, steps: tuple[str, ...], message: str) -> Result:
+def _told(site: Site, todo: Plan, before: Result, steps: tuple[str, ...], message: str) -> Result:
     result = {
         "changed": todo.changed,
         "digest": todo.target.digest,
@@ -153,9 +172,10 @@ def _told(site: Site, todo: Plan, before: object, steps: tuple[str, ...], messag
         "pruned": list(todo.prune),
         "repaired": list(todo.repaired),
         "message": message,
+        **before,
     }
-    if todo.before != todo.target.digest:
-        result["resources"] = before
+    if todo.before == todo.target.digest:
+        del result["resources"]
     return result
 
 
@@ -180,15 +200,23 @@ def _message(todo: Plan, busy: tuple[str, ...]) -> str:
 
 
 @contextmanager
-def _held(site: Site, *, check: bool) -> Iterator[None]:
+def _held(site: Site, wait: float, *, check: bool) -> Iterator[None]:
     if check:
         with lock.looking(site.layout.lock):
             yield
         return
     if not site.layout.config.is_dir():
         site.ops.mkdir(site.layout.config, CONFIG_MODE, site.config_owner)
-    with lock.exclusively(site.layout.lock, site.ops):
+    with lock.exclusively(site.layout.lock, site.ops, wait):
         yield
+
+
+def _expect(now: View, expected: str) -> None:
+    if expected and expected != (now.active or plan.NO_RELEASE):
+        raise ReleaseError(
+            f"the host serves release {now.active or plan.NO_RELEASE} and not {expected}, which was expected; "
+            "nothing was changed"
+        )
 
 
 def _wait_started(site: Site) -> None:

@@ -19,7 +19,7 @@ ANSWER = {
     "previous": "old",
     "process": "reload",
     "envoy_version": "1.40.0",
-    "repaired": [],
+    "drift": [],
     "message": "reloaded",
 }
 LACKS = {"changed": False, "needs_bundle": True, "active": "old", "resources": {}}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._plan.diff impor
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.fleet import FleetPlan, HostPlan, host_plan
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.markdown import LONGEST, render_markdown
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.risk import HIGH, LOW, MEDIUM, risk_of
+from ansible_collections.gatewayops.openai.plugins.module_utils._plan.saved import PlanError, signed, verify, what_moved
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.terminal import render_terminal
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.tfjson import plan_document
 
@@ -37,7 +40,7 @@ def a_host(name: str, **more: Any) -> HostPlan:
         "changed": True,
         "before": BEFORE,
         "after": AFTER,
-        "repaired": (),
+        "drift": (),
         "findings": (),
         **more,
     }
@@ -49,7 +52,15 @@ def same(name: str) -> HostPlan:
 
 
 def a_plan(*hosts: HostPlan, **unknown: str) -> FleetPlan:
-    return FleetPlan("production", "2026-11-24T12:00:00Z", "0.1.0", "ab" * 20, hosts, tuple(sorted(unknown.items())))
+    return FleetPlan(
+        environment="production",
+        created_at="2026-11-24T12:00:00Z",
+        expires_at="2026-11-25T12:00:00Z",
+        collection_version="0.1.0",
+        commit="ab" * 20,
+        hosts=hosts,
+        unknown=tuple(sorted(unknown.items())),
+    )
 
 
 def test_hosts_that_change_alike_are_told_once() -> None:
@@ -84,9 +95,9 @@ def test_hosts_that_change_alike_are_told_once() -> None:
 
 
 def test_a_repair_is_a_change_without_resources() -> None:
-    plan = a_plan(a_host("a", before=AFTER, repaired=("envoy/lds.json (content)",), process="none"))
+    plan = a_plan(a_host("a", before=AFTER, drift=("envoy/lds.json (content)",), process="none"))
     assert plan.summary == "Plan: 0 to add, 0 to change, 0 to remove, on 1 host"
-    assert render_terminal(plan).startswith("a:\n  brought back: envoy/lds.json (content)\n")
+    assert render_terminal(plan).startswith("a:\n  changed on the host: envoy/lds.json (content)\n")
     assert plan_document(plan)["resource_drift"][0]["address"] == (
         'module.gateway["a"].gateway_files.this["envoy/lds.json"]'
     )
@@ -184,10 +195,97 @@ resources = st.dictionaries(
 
 @given(resources, resources, st.booleans())
 def test_a_plan_survives_its_way_through_a_result(before: dict[str, Any], after: dict[str, Any], changed: bool) -> None:
-    plan = a_host("h", before=before, after=after, changed=changed, repaired=("f (mode)",))
+    plan = a_host("h", before=before, after=after, changed=changed, drift=("f (mode)",))
     assert host_plan("h", plan.as_dict()) == plan
     document = plan_document(a_plan(plan))
     counted = [change["change"]["actions"][0] for change in document["resource_changes"]]
     assert counted.count("create") == len(set(after) - set(before))
     assert counted.count("delete") == len(set(before) - set(after))
     assert counted.count("no-op") == sum(before.get(name) == content for name, content in after.items())
+
+
+KEY = "a key"
+LATER = "2026-11-24T13:00:00Z"
+
+
+def a_saved_plan(*hosts: HostPlan) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(json.dumps(signed(plan_document(a_plan(*hosts)), KEY)))
+    return document
+
+
+def test_a_plan_that_holds() -> None:
+    document = a_saved_plan(a_host("a"), a_host("b"))
+    verify(document, KEY)
+    assert what_moved(document, replace(a_plan(a_host("a"), a_host("b")), created_at=LATER, commit="")) == ()
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        ({"environment": "staging"}, "the plan is of the environment 'production', this is 'staging'"),
+        ({"created_at": "2026-11-25T12:00:01Z"}, "the plan expired at 2026-11-25T12:00:00Z"),
+        ({"collection_version": "0.2.0"}, "the plan was made by version 0.1.0 of the collection, this is 0.2.0"),
+        ({"hosts": ()}, "a: is in the plan, and is not in this inventory"),
+        ({"hosts": (), "unknown": (("a", "left out by --limit"),)}, "a: is in the plan, and left out by --limit"),
+        ({"hosts": (a_host("a"), a_host("b"))}, "b: is not in the plan"),
+        ({"hosts": (a_host("a", spec_digest="3", release="3"),)}, "a: the specification has changed since"),
+        (
+            {"hosts": (a_host("a", active=""),)},
+            f"a: the host serves release none now, and served {'0' * 16} when the plan was made",
+        ),
+        (
+            {"hosts": (a_host("a", release="3"),)},
+            f"a: the specification makes release 3 now, and made {'1' * 16} when the plan was made",
+        ),
+        (
+            {"hosts": (a_host("a", envoy_version="1.41.0"),)},
+            "a: the host has Envoy 1.41.0 now, and had 1.40.0 when the plan was made",
+        ),
+        (
+            {"hosts": (a_host("a", drift=("f (mode)", "g (content)")),)},
+            "a: files on the host were changed since: f (mode), g (content); when the plan was made: none",
+        ),
+        (
+            {"hosts": (a_host("a", process="replace"),)},
+            "a: what happens to Envoy would be 'replace' now, and was 'reload' when the plan was made",
+        ),
+    ],
+)
+def test_a_plan_that_does_not_hold(now: dict[str, Any], said: str) -> None:
+    assert what_moved(a_saved_plan(a_host("a")), replace(a_plan(a_host("a")), **now)) == (said,)
+
+
+def test_everything_that_moved_is_told_at_once() -> None:
+    now = replace(a_plan(a_host("a", active="9"), a_host("c")), environment="x", created_at="2027-01-01T00:00:00Z")
+    assert len(what_moved(a_saved_plan(a_host("a"), a_host("b")), now)) == 5
+
+
+@given(st.data())
+def test_any_change_of_a_signed_plan_is_seen(data: st.DataObject) -> None:
+    document = a_saved_plan(a_host("a"), a_host("b"))
+
+    def places(value: Any, path: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        return [path, *(place for key, each in inner for place in places(each, (*path, key)))]
+
+    *way, last = data.draw(st.sampled_from([place for place in places(document, ()) if place]))
+    holder: Any = document
+    for step in way:
+        holder = holder[step]
+    if data.draw(st.booleans()):
+        del holder[last]
+    else:
+        holder[last] = [holder[last], "tampered"]
+    with pytest.raises(PlanError):
+        verify(document, KEY)
+
+
+@pytest.mark.parametrize("document", [None, [], {}, {"gateway": {}}, {"gateway": {"version": 1}}, {"gateway": 1}])
+def test_what_is_no_signed_plan(document: Any) -> None:
+    with pytest.raises(PlanError):
+        verify(document, KEY)
+
+
+def test_another_key() -> None:
+    with pytest.raises(PlanError, match="signed with another key"):
+        verify(a_saved_plan(a_host("a")), "another")
