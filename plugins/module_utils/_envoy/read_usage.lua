@@ -272,9 +272,11 @@ local function read_whole(handle)
         learn(handle, answer, found)
       else
         s = s or scanner()
-        -- What looked like all of it was not.
-        if simple then scan(s, simple, 1) end
-        simple = nil
+        if simple then
+          -- What looked like all of it was not, and what it told may be within something else.
+          answer, simple = {}, scan(s, simple, 1)
+          handle:streamInfo():dynamicMetadata():set("gw", "answer", answer)
+        end
         scan(s, text, 1)
         learn(handle, answer, s)
       end
