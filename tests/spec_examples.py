@@ -86,6 +86,14 @@ _EVERY_KEY: dict[str, Any] = {
     "gateway_max_request_size": "32M",
     "gateway_release_keep": 7,
     "gateway_metrics": {"address": "::1", "port": 9903},
+    "gateway_otlp": {
+        "endpoint": "https://collector.example.com:4318",
+        "headers": {"authorization": "vault://kv/otlp#token", "x-scope-orgid": "env://TENANT"},
+        "ca": "/etc/ssl/collector.pem",
+        "service_name": "gateway-eu",
+        "traces": {"sampling": "10%", "propagate_to": ["vllm"]},
+        "logs": True,
+    },
     "gateway_policies": {"consumer_without_limit": "off", "tls_version": "warn"},
 }
 

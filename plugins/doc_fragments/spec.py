@@ -173,6 +173,53 @@ options:
           - The TCP port that the metrics are served on.
         type: int
         default: 9902
+  otlp:
+    description:
+      - The collector that traces and logs are sent to by OpenTelemetry's protocol. Without it none are sent.
+    type: dict
+    suboptions:
+      endpoint:
+        description:
+          - The URL of the collector for OTLP over HTTP, such as C(https://collector.example.com:4318), which
+            C(/v1/traces) and C(/v1/logs) follow.
+        type: str
+      headers:
+        description:
+          - 'Headers that the collector wants, by name: references, or words that are no secret. C(Bearer) is
+            put before a value of C(authorization) that is a single word.'
+        type: dict
+      ca:
+        description:
+          - 'The CA of the collector''s certificate: an absolute path on the gateway host, or PEM text. Without
+            it those that the host trusts are.'
+        type: str
+      service_name:
+        description:
+          - What the gateway is called there (C(service.name)).
+        type: str
+        default: openai-gateway
+      traces:
+        description:
+          - Send a span for each request, or for a share of them.
+        type: dict
+        suboptions:
+          sampling:
+            description:
+              - 'The share of requests that begin a trace. A request with a C(traceparent) goes by what that says:
+                it is traced when its caller''s trace is.'
+            type: str
+            default: 100%
+          propagate_to:
+            description:
+              - The providers that get C(traceparent), C(tracestate) and C(baggage), such as servers of your own.
+                Others get none of them, also not those that a client sends.
+            type: list
+            elements: str
+      logs:
+        description:
+          - Send what the access log has, too.
+        type: bool
+        default: false
   policies:
     description:
       - The severities of policies that differ from the default.
@@ -182,6 +229,8 @@ options:
       - C(plain_secret), by default V(deny) - A secret stands in the spec itself instead of a reference to it.
       - C(jwks_over_plain_http), by default V(deny) - The keys of an issuer of tokens are read over plain HTTP
         from another host.
+      - C(otlp_without_tls), by default V(warn) - C(gateway_otlp) sends over plain HTTP to a host that is not
+        a loopback address.
       - C(consumer_without_limit), by default V(warn) - A consumer has no limit, or only for some of the models
         that it may use.
     type: dict

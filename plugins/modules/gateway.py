@@ -142,6 +142,10 @@ rotated:
       description: Listeners with another certificate or private key.
       type: list
       elements: str
+    collector_headers:
+      description: Headers for the collector of C(gateway_otlp) with another value.
+      type: list
+      elements: str
 secrets:
   description: The same in one line, empty when nothing changes.
   type: str

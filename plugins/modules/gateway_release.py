@@ -207,7 +207,11 @@ rotated:
       description: Issuers of tokens with other public keys.
       type: list
       elements: str
-  sample: {consumers: [search-team], providers: [], listeners: [], issuers: []}
+    collector_headers:
+      description: Headers for the collector of C(gateway_otlp) with another value.
+      type: list
+      elements: str
+  sample: {consumers: [search-team], providers: [], listeners: [], issuers: [], collector_headers: []}
 pruned:
   description: Releases that were removed because there were more than O(keep).
   returned: when O(state) is not V(absent)

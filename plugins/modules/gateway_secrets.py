@@ -105,7 +105,11 @@ rotated:
       description: Issuers of tokens with other public keys.
       type: list
       elements: str
-  sample: {consumers: [search-team], providers: [openai], listeners: [], issuers: []}
+    collector_headers:
+      description: Headers for the collector of C(gateway_otlp) with another value.
+      type: list
+      elements: str
+  sample: {consumers: [search-team], providers: [openai], listeners: [], issuers: [], collector_headers: []}
 message:
   description: The same in one line, or that nothing changed.
   returned: success

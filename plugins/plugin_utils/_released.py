@@ -18,7 +18,10 @@ from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._bundle import Bundle
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import jwt
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secret_names import file_of_clients
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secret_names import (
+    file_of_clients,
+    file_of_collector,
+)
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import (
     authorities_file,
     compile_secrets,
@@ -110,6 +113,9 @@ def _parseable(raw: dict[str, Any]) -> dict[str, Any]:
     for entry in (*raw.get("gateway_listeners", {}).values(), *raw.get("gateway_providers", {}).values()):
         tls = entry.get("tls", {})
         tls.update({key: _LITERAL_PEM for key, value in tls.items() if value == _LITERAL})
+    otlp = raw.get("gateway_otlp", {})
+    if otlp.get("ca") == _LITERAL:
+        otlp["ca"] = _LITERAL_PEM
     return raw
 
 
@@ -122,6 +128,9 @@ def _sources(spec: Spec) -> Iterator[tuple[str, list[Source]]]:
             yield identity_file(provider, provider.tls), [provider.tls.certificate, provider.tls.private_key]
         if provider.tls is not None and provider.tls.ca is not None:
             yield authorities_file(provider), [provider.tls.ca]
+    if spec.otlp is not None:
+        for name, source in spec.otlp.headers:
+            yield file_of_collector(name, spec.otlp.endpoint.text), [source]
     for listener in spec.listeners:
         if listener.tls is not None:
             yield listener_file(listener.name), [listener.tls.certificate, listener.tls.private_key]

@@ -17,6 +17,7 @@ from ansible_collections.gatewayops.openai.plugins.doc_fragments import aws, hos
 from ansible_collections.gatewayops.openai.plugins.module_utils._policy.rules import RULES
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import (
     Choice,
+    Flag,
     Integer,
     Kind,
     ListOf,
@@ -154,6 +155,8 @@ def _option(field: SpecField, nested: str) -> dict[str, Any]:
         option["description"] += [f"C({rule.name}), by default V({rule.severity}) - {rule.doc}" for rule in RULES]
     if isinstance(field.kind, Record):
         option[nested] = {inner.key: _option(inner, nested) for inner in fields_of(field.kind.type)}
+    if isinstance(field.kind, ListOf):
+        option["elements"] = _ansible_type(field.kind.item)
     if isinstance(field.kind, Choice):
         option["choices"] = list(field.kind.choices)
     if default_of(field):
@@ -180,6 +183,10 @@ def _ansible_type(kind: Kind) -> str:
         return "dict"
     if isinstance(kind, Preset):
         return "raw"
+    if isinstance(kind, ListOf):
+        return "list"
+    if isinstance(kind, Flag):
+        return "bool"
     return "int" if isinstance(kind, Integer) else "str"
 
 

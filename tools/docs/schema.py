@@ -15,6 +15,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds impo
     SEVERITIES,
     Address,
     Choice,
+    Flag,
     Integer,
     Kind,
     ListOf,
@@ -179,6 +180,8 @@ def _conditions(field: SpecField) -> list[dict[str, Any]]:
 def _scalar(kind: Scalar) -> dict[str, Any]:
     if isinstance(kind, Choice):
         return {"anyOf": [{"enum": list(kind.choices)}, {"$ref": "#/$defs/template"}]}
+    if isinstance(kind, Flag):
+        return {"type": ["boolean", "string"], "pattern": f"^([Tt]rue|[Ff]alse)$|{_TEMPLATE}"}
     if isinstance(kind, Integer):
         bounds = {"minimum": kind.minimum, "maximum": kind.maximum}
         return {"type": ["integer", "string"], **bounds, "pattern": f"^[0-9]{{1,15}}$|{_TEMPLATE}"}

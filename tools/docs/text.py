@@ -8,6 +8,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.jwks impor
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import (
     Address,
     Choice,
+    Flag,
     Integer,
     Kind,
     ListOf,
@@ -54,6 +55,7 @@ def type_of(kind: Kind) -> str:
     names: tuple[tuple[type[Kind], str], ...] = (
         (Text, "string"),
         (Number, "number"),
+        (Flag, "boolean"),
         (Address, "IP address"),
         (SourceKind, "source"),
         (Url, "URL"),
@@ -73,6 +75,8 @@ def default_of(field: SpecField) -> str:
     if isinstance(field.kind, Preset):
         return str(field.default.name)
     value = render_value(field.kind, field.default)
+    if isinstance(field.kind, Flag):
+        return str(value).lower()
     return "" if value == [] else str(value)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.otlp import compile_runtime
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Metrics, Spec
 
@@ -48,6 +49,7 @@ def compile_bootstrap(spec: Spec, host: Host, instance: str) -> xds.Config:
         },
         "overload_manager": _overload(spec.size.memory_max),
         "typed_dns_resolver_config": _RESOLVER,
+        **compile_runtime(spec.otlp),
         "static_resources": {
             "listeners": [_metrics_listener(spec.metrics)],
             "clusters": [

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import anthropic, xds
@@ -17,6 +18,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.deploymen
     ranks,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.jwt import fetch_cluster_name
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.otlp import kept_back
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import provider_file
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.transport import is_ip, tls_match, verified_tls
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
@@ -41,7 +43,10 @@ _IDLE = {"http": "4s", "https": "60s"}
 
 def compile_provider_clusters(spec: Spec, host: Host) -> dict[str, xds.Config]:
     """Return the cluster of each provider, by the provider's name."""
-    return {provider.name: _provider_cluster(provider, host) for provider in spec.providers}
+    return {
+        provider.name: _provider_cluster(provider, host, kept_back(spec.otlp, provider.name))
+        for provider in spec.providers
+    }
 
 
 def compile_model_clusters(spec: Spec, deployments: Deployments) -> dict[str, xds.Config]:
@@ -85,24 +90,26 @@ def _http_options(http_filters: list[xds.Config], idle: str | None = None, **ext
 
 # ---- providers
 
-# Last of all, what the log and the error replies still need when the routes take the rest away.
-_LEAVE_NOTHING = xds.extension(
-    "leave_nothing",
-    "extensions.filters.http.header_mutation.v3.HeaderMutation",
-    mutations={
-        "request_mutations": [
-            {"remove_on_match": {"key_matcher": {"prefix": xds.HEADER_PREFIX}}},
-            {"remove": xds.REQUEST_ID},
-        ]
-    },
-)
+
+def _leave_nothing(others: Iterable[str]) -> xds.Config:
+    """Return the filter that removes last of all what the log and the error replies still need, and ``others``."""
+    return xds.extension(
+        "leave_nothing",
+        "extensions.filters.http.header_mutation.v3.HeaderMutation",
+        mutations={
+            "request_mutations": [
+                {"remove_on_match": {"key_matcher": {"prefix": xds.HEADER_PREFIX}}},
+                *({"remove": name} for name in (xds.REQUEST_ID, *others)),
+            ]
+        },
+    )
 
 
 # Where the key goes that is no bearer token.
 _KEY_HEADERS = {"anthropic": "x-api-key", "azure_openai": "api-key"}
 
 
-def _provider_cluster(provider: Provider, host: Host) -> xds.Config:
+def _provider_cluster(provider: Provider, host: Host, kept_back_headers: Iterable[str]) -> xds.Config:
     urls = provider.base_urls
     content: xds.Config = {
         "connect_timeout": "5s",
@@ -112,7 +119,12 @@ def _provider_cluster(provider: Provider, host: Host) -> xds.Config:
         # A provider can be silent for minutes while it thinks: keep NAT from forgetting the connection.
         "upstream_connection_options": {"tcp_keepalive": {"keepalive_time": 60, "keepalive_interval": 30}},
         "typed_extension_protocol_options": _http_options(
-            [*anthropic.translation(provider), *_credential(provider, host), *_headers(provider), _LEAVE_NOTHING],
+            [
+                *anthropic.translation(provider),
+                *_credential(provider, host),
+                *_headers(provider),
+                _leave_nothing(kept_back_headers),
+            ],
             _IDLE[urls[0].scheme],
         ),
         **_discovery(urls),

@@ -30,6 +30,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.listeners
     compile_host_certificates,
     compile_listeners,
 )
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.otlp import compile_collector
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.transport import compile_provider_certificates
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import INSTANCES, Host
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
@@ -58,12 +59,13 @@ def compile_resources(spec: Spec, host: Host) -> dict[str, list[xds.Config]]:
     others = compile_other_clusters(spec, deployments)
     clusters = routes.Clusters(_names(providers), _names(models), _names(others))
     gateway_routes = routes.compile_gateway_routes(spec, access, clusters)
+    all_clusters = [
+        *(*providers.values(), *models.values(), *others.values()),
+        *(*compile_issuer_clusters(spec, host), *compile_collector(spec.otlp, host)),
+    ]
     files = {
         "lds.json": compile_listeners(spec, host),
-        "cds.json": sorted(
-            [*providers.values(), *models.values(), *others.values(), *compile_issuer_clusters(spec, host)],
-            key=lambda cluster: cluster["name"],
-        ),
+        "cds.json": sorted(all_clusters, key=lambda cluster: cluster["name"]),
         routes.GATEWAY_FILE: [cors.with_policies(spec, jwt.with_token_route(spec, gateway_routes))],
         routes.EGRESS_FILE: [routes.compile_egress_routes(deployments)],
         filters.REQUEST_FILE: [filters.compile_request_filter(access, to_anthropic=anthropic.is_used(spec))],

@@ -16,7 +16,9 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.filters i
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.logs import (
     compile_access_log,
     compile_provider_log,
+    log_fields,
 )
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.otlp import compile_tracing
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.replies import (
     compile_egress_replies,
     compile_gateway_replies,
@@ -135,8 +137,9 @@ def _gateway_manager(spec: Spec, host: Host) -> xds.Config:
         always_set_request_id_in_response=True,
         early_header_mutation_extensions=[_strip_internal_headers()],
         local_reply_config=compile_gateway_replies(spec),
-        access_log=compile_access_log(host),
+        access_log=compile_access_log(spec, host),
         http_filters=compile_gateway_filters(spec, host),
+        **compile_tracing(spec.otlp, host, log_fields(spec)),
     )
 
 

@@ -10,8 +10,10 @@ import json
 import posixpath
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.otlp import compile_otlp_log
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.usage import usage_fields, usage_loggers
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
 
 ACCESS_LOG = "access.log"
 
@@ -32,7 +34,7 @@ _CODE = {"name": "code", "value_format": "%RESPONSE_CODE%"}
 _PROVIDER_FAILURES = ("UH", "UF", "UC", "UR", "UO", "UPE", "NR", "SI", "NC")
 
 
-def compile_access_log(host: Host) -> list[xds.Config]:
+def compile_access_log(spec: Spec, host: Host) -> list[xds.Config]:
     """Return the access loggers of the gateway listener."""
     return [
         {
@@ -40,7 +42,7 @@ def compile_access_log(host: Host) -> list[xds.Config]:
                 "envoy.access_loggers.file",
                 "extensions.access_loggers.file.v3.FileAccessLog",
                 path=posixpath.join(host.log_dir, ACCESS_LOG),
-                log_format={"json_format": _fields()},
+                log_format={"json_format": log_fields(spec)},
             ),
             # The load balancer's questions are nobody's usage.
             "filter": {"not_health_check_filter": {}},
@@ -56,6 +58,7 @@ def compile_access_log(host: Host) -> list[xds.Config]:
             ),
             "filter": {"not_health_check_filter": {}},
         },
+        *compile_otlp_log(spec.otlp, host, log_fields(spec)),
         *usage_loggers(_CONSUMER_TAG, _SERVED_BY, _MOST_COUNTERS),
         # No endpoint of a provider is there to be asked, so there is no attempt that could be logged.
         _failures(_flags("UH", "NC")),
@@ -101,7 +104,9 @@ def _failures(*filters: xds.Config) -> xds.Config:
     }
 
 
-def _fields() -> dict[str, str]:
+def log_fields(spec: Spec) -> dict[str, str]:
+    """Return what is written down about each request, by the names of the fields; prompts and keys are not."""
+    traced = spec.otlp is not None and spec.otlp.traces is not None
     return {
         "time": "%START_TIME%",
         "request_id": _first(("REQ", xds.REQUEST_ID), ("FILTER_STATE", f"{xds.REQUEST_ID_STATE}:PLAIN")),
@@ -122,6 +127,7 @@ def _fields() -> dict[str, str]:
         "http.request.method": "%REQ(:METHOD)%",
         # Without the query: some clients put keys there.
         "url.path": "%PATH(NQ)%",
+        **({"trace_id": "%TRACE_ID%"} if traced else {}),
     }
 
 

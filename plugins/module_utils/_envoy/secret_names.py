@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from ansible_collections.gatewayops.openai.plugins.module_utils._canonical import canonical_json, digest
 
 _CLIENTS = re.compile(r"clients-(.+)\.json\Z")
+_COLLECTOR = re.compile(r"otlp-(.+)-[0-9a-f]{8}\.json\Z")
 _PROVIDER = re.compile(r"(?:provider|identity|authorities)-(.+)-[0-9a-f]{8}\.json\Z")
 _ISSUERS = re.compile(r"jwt-issuers-[0-9a-f]{8}\.json\Z")
 
@@ -42,6 +43,17 @@ def _place(kind: str, urls: Iterable[str], special: tuple[object, ...]) -> str:
 def provider_of(file_name: str) -> str | None:
     """Return the name of the provider whose key, certificate or CAs are in a file; None for other files."""
     match = _PROVIDER.match(file_name)
+    return match.group(1) if match else None
+
+
+def file_of_collector(header: str, url: str) -> str:
+    """Return the name of the file with the value of a collector's header, which stands for where it goes, too."""
+    return f"otlp-{header}-{digest(canonical_json(url))[:8]}.json"
+
+
+def header_of_collector(file_name: str) -> str | None:
+    """Return the name of the collector's header whose value is in a file; None for other files."""
+    match = _COLLECTOR.match(file_name)
     return match.group(1) if match else None
 
 

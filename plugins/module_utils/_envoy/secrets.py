@@ -19,6 +19,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import jw
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secret_names import (
     file_of_authorities,
     file_of_clients,
+    file_of_collector,
     file_of_identity,
     file_of_provider,
 )
@@ -121,6 +122,9 @@ def compile_secrets(spec: Spec) -> tuple[SecretFile, ...]:
     )
     if jwt.secret_issuers(spec):
         files.append(_issuers(spec))
+    if spec.otlp is not None:
+        url = spec.otlp.endpoint.text
+        files.extend(_collector(file_of_collector(name, url), name, source) for name, source in spec.otlp.headers)
     return tuple(sorted(files, key=lambda file: file.name))
 
 
@@ -196,6 +200,22 @@ def _provider(file: str, source: Source) -> SecretFile:
             "extensions.transport_sockets.tls.v3.Secret",
             name=file.removesuffix(".json"),
             generic_secret={"secret": {"inline_string": _key(source, values)}},
+        )
+
+    return SecretFile(file, _references([source]), content)
+
+
+def _collector(file: str, header: str, source: Source) -> SecretFile:
+    def content(values: Values) -> xds.Config:
+        value = _value(source, values).strip()
+        if not value or not value.isascii() or not value.isprintable():
+            raise SecretError(f"{source_text(source)} is not the value of a header: it must be printable ASCII")
+        if header == "authorization" and " " not in value:
+            value = f"Bearer {value}"
+        return xds.typed(
+            "extensions.transport_sockets.tls.v3.Secret",
+            name=file.removesuffix(".json"),
+            generic_secret={"secret": {"inline_string": value}},
         )
 
     return SecretFile(file, _references([source]), content)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Callable
@@ -17,6 +18,9 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.limits imp
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Literal
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import BaseUrl
+
+# Parts of the names of headers that hold a secret, such as authorization and x-api-key.
+_CREDENTIAL = re.compile(r"auth|key|token|secret|password|credential|cookie")
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,12 @@ def _plain_secret(spec: Spec) -> Iterator[Place]:
         for consumer in spec.consumers
         for index, key in enumerate(consumer.api_keys)
     ]
+    if spec.otlp is not None:
+        sources += [
+            (f"gateway_otlp.headers.{name}", source)
+            for name, source in spec.otlp.headers
+            if _CREDENTIAL.search(name) is not None
+        ]
     for path, source in sources:
         if isinstance(source, Literal):
             yield Place(
@@ -111,6 +121,15 @@ def _jwks_over_plain_http(spec: Spec) -> Iterator[Place]:
                 "is read over plain HTTP: whoever is on the way could put keys there and make tokens for everybody",
                 "use an https URL",
             )
+
+
+def _otlp_without_tls(spec: Spec) -> Iterator[Place]:
+    if spec.otlp is not None and spec.otlp.endpoint.scheme == "http" and not _is_loopback(spec.otlp.endpoint.host):
+        yield Place(
+            "gateway_otlp.endpoint",
+            "sends who asks for what, and the collector's headers, where others can read them",
+            "use https, or a collector on the host itself",
+        )
 
 
 def _is_loopback(host: str) -> bool:
@@ -146,6 +165,12 @@ RULES = (
         "deny",
         "The keys of an issuer of tokens are read over plain HTTP from another host.",
         _jwks_over_plain_http,
+    ),
+    Rule(
+        "otlp_without_tls",
+        "warn",
+        "C(gateway_otlp) sends over plain HTTP to a host that is not a loopback address.",
+        _otlp_without_tls,
     ),
     Rule(
         "consumer_without_limit",

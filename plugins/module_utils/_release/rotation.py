@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secret_names import (
+    header_of_collector,
     is_of_issuers,
     listener_of_clients,
     provider_of,
@@ -23,6 +24,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._release.secrets
 
 _LISTENER = re.compile(r"listener-(.+)\.json\Z")
 _NOTHING = "nothing changed"
+_KINDS = ("consumers", "providers", "listeners", "issuers", "collector_headers")
 
 #: Documents as `secrets.current` returns them: by file name, without `version_info`.
 Documents = Mapping[str, Mapping[str, Any]]
@@ -36,6 +38,7 @@ class Rotated:
     providers: tuple[str, ...] = ()
     listeners: tuple[str, ...] = ()
     issuers: tuple[str, ...] = ()
+    collector_headers: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, list[str]]:
         """Plain data for a module's result."""
@@ -44,6 +47,7 @@ class Rotated:
             "providers": list(self.providers),
             "listeners": list(self.listeners),
             "issuers": list(self.issuers),
+            "collector_headers": list(self.collector_headers),
         }
 
 
@@ -61,6 +65,7 @@ def rotated(before: Documents, after: Documents) -> Rotated:
         tuple(
             sorted({name for file in changed if is_of_issuers(file) for name in _issuers(before, after[file], file)})
         ),
+        tuple(sorted({name for name in map(header_of_collector, changed) if name})),
     )
 
 
@@ -70,6 +75,7 @@ def unnamed(files: Iterable[str], names: Mapping[str, Iterable[str]]) -> tuple[s
     Such a file had the right content and the wrong mode or owner, or it is none that this collection makes.
     """
     providers, listeners = set(names.get("providers", ())), set(names.get("listeners", ()))
+    headers = set(names.get("collector_headers", ()))
     explained = {CONSUMERS} if list(names.get("consumers", ())) else set()
     issuers = bool(list(names.get("issuers", ())))
     return tuple(
@@ -79,13 +85,14 @@ def unnamed(files: Iterable[str], names: Mapping[str, Iterable[str]]) -> tuple[s
         and provider_of(name) not in providers
         and _listener_of(name) not in listeners
         and not (issuers and is_of_issuers(name))
+        and header_of_collector(name) not in headers
     )
 
 
 def describe(names: Mapping[str, Iterable[str]], files: Iterable[str]) -> str:
     """One line for people: `consumers: search; providers: openai`, or `nothing changed` (pure)."""
-    kinds = ((kind, list(names.get(kind, ()))) for kind in ("consumers", "providers", "listeners", "issuers"))
-    parts = [f"{kind}: {', '.join(each)}" for kind, each in kinds if each]
+    kinds = ((kind, list(names.get(kind, ()))) for kind in _KINDS)
+    parts = [f"{kind.replace('_', ' ')}: {', '.join(each)}" for kind, each in kinds if each]
     others = unnamed(files, names)
     return "; ".join([*parts, *([f"files: {', '.join(others)}"] if others else [])]) or _NOTHING
 
@@ -97,6 +104,7 @@ def lines(names: Mapping[str, Iterable[str]], files: Iterable[str]) -> tuple[str
         *(f"  ~ key of provider {name} (not shown)" for name in names.get("providers", ())),
         *(f"  ~ certificate of listener {name} (not shown)" for name in names.get("listeners", ())),
         *(f"  ~ keys of issuer {name} (not shown)" for name in names.get("issuers", ())),
+        *(f"  ~ header {name} for the collector (not shown)" for name in names.get("collector_headers", ())),
         *(f"  ~ secret file {name} (not shown)" for name in unnamed(files, names)),
     )
 

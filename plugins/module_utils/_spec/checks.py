@@ -20,6 +20,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.provider_c
     check_duplicates,
     check_provider,
 )
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.telemetry_checks import check_telemetry
 
 
 def check_draft(spec: Draft, problems: Problems) -> None:
@@ -34,6 +35,7 @@ def check_draft(spec: Draft, problems: Problems) -> None:
         _check_model(model, providers, problems)
     _check_consumers(_entries(spec, "consumers"), models, problems)
     _check_tokens(spec, problems)
+    check_telemetry(spec, problems)
     _check_policies(spec.get("policies") or (), problems)
 
 

@@ -140,6 +140,21 @@ class Choice(Scalar):
 
 
 @dataclass(frozen=True)
+class Flag(Scalar):
+    """Yes or no; the words ``true`` and ``false`` too, since templates of older ansible-core yield strings."""
+
+    def convert(self, value: object) -> bool:
+        if isinstance(value, str) and str.lower(value) in ("true", "false"):
+            return str.lower(value) == "true"
+        if not isinstance(value, bool):
+            raise KindError(f"must be true or false, not {_what(value)}")
+        return bool(value)
+
+    def render(self, value: bool) -> bool:
+        return value
+
+
+@dataclass(frozen=True)
 class Integer(Scalar):
     """A whole number; its digits as a string are taken too, since templates of older ansible-core yield strings."""
 

@@ -37,6 +37,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.patterns i
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import Provider
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Source
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.sizes import SIZES, Size
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.telemetry import Otlp
 
 # Clients send a model's name in JSON and Envoy carries it in a header: ASCII, and nothing that JSON would escape.
 # An asterisk is left to the patterns of consumers.
@@ -403,6 +404,14 @@ class Spec:
     metrics: Metrics = field(
         default=Metrics(),
         metadata=spec(Record(Metrics), "Where the gateway offers its metrics.", key="gateway_metrics"),
+    )
+    otlp: Otlp | None = field(
+        default=None,
+        metadata=spec(
+            Record(Otlp),
+            "The collector that traces and logs are sent to by OpenTelemetry's protocol. Without it none are sent.",
+            key="gateway_otlp",
+        ),
     )
     policies: tuple[tuple[str, str], ...] = field(
         default=(),

@@ -74,7 +74,7 @@ def test_content_may_come_as_text_or_as_what_it_means(host: dict[str, Any], monk
         "changed": True,
         "changed_names": ["provider-a-0123abcd.json"],
         "removed": [],
-        "rotated": {"consumers": [], "providers": ["a"], "listeners": [], "issuers": []},
+        "rotated": {"consumers": [], "providers": ["a"], "listeners": [], "issuers": [], "collector_headers": []},
         "repaired": [],
         "message": "providers: a",
     }
@@ -82,7 +82,7 @@ def test_content_may_come_as_text_or_as_what_it_means(host: dict[str, Any], monk
     assert (first.failed, first.result) == (False, wanted)
     assert run(monkeypatch, host, secrets={"provider-a-0123abcd.json": json.dumps(CONTENT)}).result == wanted
     again = run(monkeypatch, host, secrets={"provider-a-0123abcd.json": CONTENT})
-    nothing = {"consumers": [], "providers": [], "listeners": [], "issuers": []}
+    nothing = {"consumers": [], "providers": [], "listeners": [], "issuers": [], "collector_headers": []}
     assert again.result == {
         **wanted,
         "changed": False,

@@ -41,8 +41,10 @@ def test_everything_is_in_it() -> None:
     static = folded()["static_resources"]
     names = [listener["name"] for listener in static["listeners"]]
     assert names == ["metrics", "listener:local", "listener:public", "egress"]
-    assert len(static["clusters"]) == 1 + 4 + 1 + 1
+    assert len(static["clusters"]) == 1 + 4 + 1 + 1 + 1
     assert [secret["name"] for secret in static["secrets"]] == [
+        "otlp-authorization-d949c935",
+        "otlp-x-scope-orgid-d949c935",
         "provider-azure_eu-7c827513",
         "provider-openai-76664e95",
     ]

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secret_names import (
     file_of_authorities,
+    file_of_collector,
     file_of_identity,
     file_of_provider,
+    header_of_collector,
     provider_of,
 )
 
@@ -47,3 +49,11 @@ def test_another_place_is_another_file() -> None:
     assert file_of_provider("a", "openai", ["https://b", "https://a"]) == one
     assert file_of_provider("a", "openai", ["https://a"]) != one
     assert file_of_provider("a", "openai_compatible", ["https://a", "https://b"]) != one
+
+
+def test_a_header_of_a_collector() -> None:
+    file = file_of_collector("x-api-key", "https://a:4318")
+    assert header_of_collector(file) == "x-api-key"
+    assert provider_of(file) is None
+    assert file_of_collector("x-api-key", "https://b:4318") != file
+    assert header_of_collector(file_of_provider("otlp", "openai", ["https://a"])) is None

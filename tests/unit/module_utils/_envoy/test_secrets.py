@@ -18,6 +18,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse impo
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Source, source_text
 
 #: The provider's name, and what stands for its type and URL.
+COLLECTOR = "otlp-authorization-d949c935.json"
 OPENAI = "provider-openai-76664e95.json"
 PEM = "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n"
 
@@ -48,6 +49,8 @@ def test_there_is_a_file_for_everything_with_a_secret() -> None:
         "consumers.json",
         "identity-openai-5f2691c0.json",
         "listener-public.json",
+        COLLECTOR,
+        "otlp-x-scope-orgid-d949c935.json",
         "provider-azure_eu-7c827513.json",
         OPENAI,
     ]
@@ -142,6 +145,27 @@ class TestKeys:
     def test_what_was_not_resolved(self) -> None:
         with pytest.raises(SecretError, match=r"vault://kv/providers/openai#api_key\?version=3 has not been resolved"):
             secrets()[OPENAI].render({})
+
+
+class TestHeadersOfACollector:
+    @pytest.mark.parametrize(
+        ("value", "sent"), [("abc\n", "Bearer abc"), ("Bearer abc", "Bearer abc"), ("Basic YTpi", "Basic YTpi")]
+    )
+    def test_authorization(self, value: str, sent: str) -> None:
+        resource = rendered(secrets()[COLLECTOR], value)
+        assert resource["name"] == COLLECTOR[: -len(".json")]
+        assert resource["generic_secret"] == {"secret": {"inline_string": sent}}
+
+    def test_another_header_is_as_it_is_written(self) -> None:
+        otlp = {"endpoint": "https://c:4318", "headers": {"X-Scope-OrgID": "gateways"}, "logs": True}
+        (file,) = (file for name, file in secrets(gateway_otlp=otlp).items() if "orgid" in name)
+        assert file.references == ()
+        assert rendered(file)["generic_secret"] == {"secret": {"inline_string": "gateways"}}
+
+    @pytest.mark.parametrize("value", [" ", "a\nb", "a\tb", "é", "a\0"])
+    def test_what_is_no_value(self, value: str) -> None:
+        with pytest.raises(SecretError, match="is not the value of a header"):
+            rendered(secrets()[COLLECTOR], value)
 
 
 class TestCertificates:

@@ -80,6 +80,33 @@ def test_plain_secret(place: tuple[Any, ...], value: str, path: str) -> None:
     assert "canary" not in str(PolicyError(found)) + repr(found)
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "warned"),
+    [
+        ("http://collector:4318", True),
+        ("http://10.0.0.1:4318", True),
+        ("http://127.0.0.1:4318", False),
+        ("http://[::1]:4318", False),
+        ("http://localhost:4318", False),
+        ("https://collector:4318", False),
+    ],
+)
+def test_otlp_without_tls(endpoint: str, warned: bool) -> None:
+    found = findings((("gateway_otlp", "endpoint"), endpoint))
+    assert [(each.rule, each.severity, each.path) for each in found] == (
+        [("otlp_without_tls", "warn", "gateway_otlp.endpoint")] if warned else []
+    )
+
+
+@pytest.mark.parametrize(("name", "denied"), [("X-API-Key", True), ("Authorization", True), ("X-Tenant", False)])
+def test_a_secret_in_a_header(name: str, denied: bool) -> None:
+    found = findings((("gateway_otlp", "headers"), {name: "canary"}))
+    assert [(each.rule, each.path) for each in found] == (
+        [("plain_secret", f"gateway_otlp.headers.{name.lower()}")] if denied else []
+    )
+    assert "canary" not in str(found)
+
+
 def test_a_certificate_is_no_secret() -> None:
     certificate = "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n"
     tls = {"certificate": certificate, "private_key": "/etc/ssl/private/gateway.key"}
@@ -112,6 +139,7 @@ def test_every_rule_takes_every_severity(rule: Any, severity: str) -> None:
         (("gateway_listeners", "public", "tls", "min_version"), "1.1"),
         (("gateway_providers", "vllm", "api_key"), "sk-canary"),
         (("gateway_jwt_issuers", "keycloak", "jwks"), "http://sso.example.com/keys"),
+        (("gateway_otlp", "endpoint"), "http://10.0.0.1:4318"),
         (("gateway_policies",), {rule.name: severity}),
     )
     found = [finding.severity for finding in check_policies(parse_spec(raw)) if finding.rule == rule.name]

@@ -21,6 +21,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._release import 
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import ReadOnlyOps
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.plan import Request
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.rotate import Order, run_on
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.rotation import Rotated
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.resources import spec_resources
 
@@ -32,6 +33,9 @@ PROVIDERS = {
 }
 CONSUMERS = {name: {"api_keys": [f"vault://kv/{name}#key"], "models": ["*"]} for name in ("alice", "bob")}
 A = spec("a", gateway_providers=PROVIDERS, gateway_consumers=CONSUMERS)
+
+#: What a rotation says that found nothing.
+NOBODY = Rotated().as_dict()
 
 
 def files_of(world: World, raw: dict[str, Any], **values: str) -> dict[str, str]:
@@ -86,7 +90,13 @@ def test_what_differs_is_delivered_and_named(world: World, rotate: Rotate) -> No
     release, instances = world.serving(), world.states()
     kept = secrets.current(world.host.secrets_dir)
     result = rotate(alice="sk-new", q="sk-new-q")
-    assert result["rotated"] == {"consumers": ["alice"], "providers": ["q"], "listeners": [], "issuers": []}
+    assert result["rotated"] == {
+        "consumers": ["alice"],
+        "providers": ["q"],
+        "listeners": [],
+        "issuers": [],
+        "collector_headers": [],
+    }
     assert result["message"] == "consumers: alice; providers: q"
     assert result["changed_names"] == ["consumers.json", provider_file(world, "q")]
     assert result["changed"]
@@ -126,7 +136,13 @@ def test_what_somebody_changed_is_brought_back(world: World, rotate: Rotate, dam
     result = rotate()
     assert result["changed"]
     named = ["p"] if damage in ("delete", "edit", "garbage") else []
-    assert result["rotated"] == {"consumers": [], "providers": named, "listeners": [], "issuers": []}
+    assert result["rotated"] == {
+        "consumers": [],
+        "providers": named,
+        "listeners": [],
+        "issuers": [],
+        "collector_headers": [],
+    }
     assert result["message"] == {
         "mode": f"files: {path.name}",
         "directory": "files: .",

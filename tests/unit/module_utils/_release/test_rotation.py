@@ -156,6 +156,14 @@ def test_keys_of_issuers_are_named() -> None:
     assert lines(found.as_dict(), [file]) == ("  ~ keys of issuer a (not shown)",)
 
 
+def test_the_headers_of_a_collector() -> None:
+    file = "otlp-authorization-0123abcd.json"
+    assert rotated({}, {file: secret_document("x")}) == Rotated(collector_headers=("authorization",))
+    names = {"collector_headers": ["authorization"]}
+    assert describe(names, [file]) == "collector headers: authorization"
+    assert lines(names, [file]) == ("  ~ header authorization for the collector (not shown)",)
+
+
 def test_a_file_is_explained_by_its_name_only() -> None:
     assert unnamed(["provider-openai-0123abcd.json"], {"listeners": ["openai"], "consumers": ["openai"]}) == (
         "provider-openai-0123abcd.json",

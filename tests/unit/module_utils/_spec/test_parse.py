@@ -28,8 +28,9 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model impo
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import Provider, ProviderTls
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Reference
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import HostPath, Reference
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.sizes import SIZES, Size
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.telemetry import Otlp, OtlpTraces
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import BaseUrl
 
 MINIMAL: dict[str, Any] = {
@@ -132,6 +133,14 @@ def test_every_key_arrives_in_the_model() -> None:
         max_request_size=32 * 1024**2,
         release_keep=7,
         metrics=Metrics("::1", 9903),
+        otlp=Otlp(
+            BaseUrl("https", "collector.example.com", 4318, ""),
+            (("authorization", Reference("vault", "kv/otlp", "token")), ("x-scope-orgid", Reference("env", "TENANT"))),
+            HostPath("/etc/ssl/collector.pem"),
+            "gateway-eu",
+            OtlpTraces(10, ("vllm",)),
+            logs=True,
+        ),
         policies=(("consumer_without_limit", "off"), ("tls_version", "warn")),
     )
 
@@ -144,6 +153,7 @@ def test_defaults() -> None:
     assert spec.max_request_size == 10 * 1024**2
     assert spec.release_keep == 5
     assert spec.metrics == Metrics("127.0.0.1", 9902)
+    assert spec.otlp is None
     assert spec.policies == ()
     assert spec.models[0].timeouts == Timeouts(first_byte=120.0, idle=300.0)
     assert spec.models[0].targets[0].weight == 1
@@ -223,7 +233,7 @@ def types_within(value: Any) -> set[type]:
 def test_tagged_values_become_plain_ones() -> None:
     spec = parse_spec(tagged(every_key()))
     assert spec == parse_spec(every_key())
-    assert types_within(spec) == {str, int, float, tuple, type(None)}
+    assert types_within(spec) == {str, int, float, bool, tuple, type(None)}
 
 
 def test_whole_numbers_as_strings_are_read_like_templates_of_older_releases_yield_them() -> None:

@@ -23,6 +23,7 @@ def problems(raw: Any) -> list[str]:
 LISTENERS, PROVIDERS = "gateway_listeners", "gateway_providers"
 MODELS, CONSUMERS = "gateway_models", "gateway_consumers"
 PUBLIC = (LISTENERS, "public")
+OTLP = ("gateway_otlp",)
 GPT = (MODELS, "gpt-5")
 SEARCH = (CONSUMERS, "search-team")
 
@@ -185,6 +186,37 @@ SEARCH = (CONSUMERS, "search-team")
         (("gateway_size", "concurrency"), REMOVED, "gateway_size.concurrency: is required"),
         (("gateway_shared",), [], "gateway_shared: must be a dictionary, not a list"),
         (("gateway_policies",), ["off"], "gateway_policies: must be a dictionary of names, not a list"),
+        (OTLP, {"endpoint": "https://c"}, "gateway_otlp: sends nothing; set traces or logs, or leave it out"),
+        ((*OTLP, "logs"), "maybe", "gateway_otlp.logs: must be true or false, not 'maybe'"),
+        (
+            (*OTLP, "ca"),
+            "vault://kv/a#b",
+            "gateway_otlp.ca: must be an absolute path on the host or PEM text: it is no secret",
+        ),
+        ((*OTLP, "headers"), [], "gateway_otlp.headers: must be a dictionary, not a list"),
+        ((*OTLP, "headers", "Host"), "x", "gateway_otlp.headers.Host: cannot be set: it belongs to the export itself"),
+        (
+            (*OTLP, "headers", "a b"),
+            "x",
+            "gateway_otlp.headers.a b: 'a b' must be the name of a header: letters, "
+            "digits, '-' and '_', beginning with a letter or digit",
+        ),
+        (
+            (*OTLP, "headers", "Authorization"),
+            "x",
+            "gateway_otlp.headers.Authorization: is a header that is there already",
+        ),
+        ((*OTLP, "traces", "sampling"), "101%", "gateway_otlp.traces.sampling: must be between 0% and 100%"),
+        (
+            (*OTLP, "traces", "propagate_to"),
+            ["vlm"],
+            "gateway_otlp.traces.propagate_to[0]: no provider named 'vlm'; did you mean 'vllm'?",
+        ),
+        (
+            (*OTLP, "traces", "propagate_to"),
+            ["vllm", "vllm"],
+            "gateway_otlp.traces.propagate_to[1]: is the same provider as propagate_to[0]",
+        ),
         # Units.
         (
             (*GPT, "timeouts", "idle"),

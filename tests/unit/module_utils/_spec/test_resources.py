@@ -26,6 +26,7 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
         "gateway_limits_scope",
         "gateway_max_request_size",
         "gateway_metrics",
+        "gateway_otlp",
     ]
     assert resources["gateway_listeners.public"] == {
         "address": "0.0.0.0",
@@ -65,6 +66,14 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
     assert resources["gateway_limits_scope"] == {"scope": "host"}
     assert resources["gateway_max_request_size"] == {"size": "32M"}
     assert resources["gateway_metrics"] == {"address": "::1", "port": 9903}
+    assert resources["gateway_otlp"] == {
+        "endpoint": "https://collector.example.com:4318",
+        "headers": {"authorization": "vault://kv/otlp#token", "x-scope-orgid": "env://TENANT"},
+        "ca": "/etc/ssl/collector.pem",
+        "service_name": "gateway-eu",
+        "traces": {"sampling": "10%", "propagate_to": ["vllm"]},
+        "logs": True,
+    }
     assert json.loads(json.dumps(resources)) == resources
 
 
