@@ -71,8 +71,13 @@ _EVERY_KEY: dict[str, Any] = {
             "models": ["gpt-5", "text-embedding-*"],
             "limits": {"requests_per_minute": 600, "models": {"gpt-5": {"requests_per_minute": 60}}},
         },
-        "batch": {"api_keys": ["file:///run/keys/batch.json#key"], "models": ["*"]},
+        "batch": {
+            "api_keys": ["file:///run/keys/batch.json#key"],
+            "models": ["*"],
+            "endpoints": ["files", "batches"],
+        },
     },
+    "gateway_endpoints": {"files": {"provider": "openai"}, "batches": {"provider": "openai"}},
     "gateway_jwt_issuers": {
         "keycloak": {
             "issuer": "https://sso.example.com/realms/ai",

@@ -115,6 +115,11 @@ options:
         the limit of a model's own name goes before, and of several that match the lowest holds.
       - C(limits.models.*.requests_per_minute), integer, 1 to 100000000 - The highest number of requests in a
         minute for the model. Required.
+      - 'C(endpoints), list (one of V(assistants), V(batches), V(chat_completions), V(containers), V(conversations),
+        V(evals), V(files), V(fine_tuning), V(responses), V(threads), V(uploads), V(vector_stores), V(videos))
+        - The endpoints without a model that the consumer may use, by their names in C(gateway_endpoints). All
+        of its requests there go to one account of the provider: who may use C(files) sees and deletes the files
+        of everybody who may.'
     type: dict
   jwt_issuers:
     description:
@@ -127,6 +132,13 @@ options:
         a reference; an absolute path on the gateway host; or JSON text. The policy C(jwks_over_plain_http) allows
         a URL with http on loopback addresses only. Required.'
       - C(claim), string - The claim that says whose token it is, such as C(client_id), C(azp) or C(sub). Required.
+    type: dict
+  endpoints:
+    description:
+      - The endpoints of the API that carry no model, such as C(files) and C(batches), by name. Consumers may
+        use those in their C(endpoints); there are no others.
+      - Each endpoint has the keys that follow.
+      - C(provider), string - The provider, by its name in C(gateway_providers). Required.
     type: dict
   size:
     description:
@@ -231,8 +243,11 @@ options:
         from another host.
       - C(otlp_without_tls), by default V(warn) - C(gateway_otlp) sends over plain HTTP to a host that is not
         a loopback address.
-      - C(consumer_without_limit), by default V(warn) - A consumer has no limit, or only for some of the models
-        that it may use.
+      - C(consumer_without_limit), by default V(warn) - A consumer has no limit, or only for some of what it may
+        use.
+      - 'C(unseen_models), by default V(warn) - A consumer that may not use every model may use an endpoint whose
+        requests choose models that the gateway does not see: a batch is a file that names them. There neither
+        C(models) nor the limits of models hold.'
     type: dict
   shared:
     description:

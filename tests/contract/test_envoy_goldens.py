@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,7 @@ def test_every_cluster_that_a_route_names_is_there(case: Case) -> None:
     named = {
         name
         for path in ("envoy/rds-gateway.json", "envoy/rds-egress.json")
-        for entry in files[path]["resources"][0]["virtual_hosts"][0]["matcher"]["matcher_tree"]["exact_match_map"][
-            "map"
-        ].values()
+        for entry in entries(files[path]["resources"][0]["virtual_hosts"][0]["matcher"])
         if "route" in entry["action"]["typed_config"]
         for name in clusters_of(entry["action"]["typed_config"]["route"])
     }
@@ -81,3 +80,12 @@ def test_envoy_refuses_what_is_wrong(tmp_path: Path) -> None:
     answer = validate(tmp_path, json.dumps(content).encode())
     assert answer.returncode != 0
     assert "no_such_field" in answer.stderr
+
+
+def entries(matcher: Any) -> Iterator[Any]:
+    """The entries of a map, and of those that what is not in it is looked up in."""
+    if "matcher_tree" not in matcher:
+        return
+    yield from matcher["matcher_tree"]["exact_match_map"]["map"].values()
+    if "matcher" in matcher.get("on_no_match", {}):
+        yield from entries(matcher["on_no_match"]["matcher"])

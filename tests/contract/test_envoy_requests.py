@@ -275,13 +275,11 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("method", "path"),
         [
-            ("GET", CHAT),
-            ("POST", "/v1/models"),
             ("POST", "/v1/fine_tuning/jobs"),
+            ("GET", "/v1/files"),
             ("POST", "/v1/chat/completions/"),
             ("POST", "/chat/completions"),
-            ("GET", "/v1/models/same"),
-            ("DELETE", "/v1/models/same"),
+            ("GET", "/v1/models/"),
             ("GET", "/"),
         ],
     )
@@ -289,9 +287,19 @@ class TestRefusals:
         answer = call(world.port, path, chat("same") if method == "POST" else None, method=method)
         assert (answer.status, answer.error["code"]) == (404, "unknown_url")
 
-    @pytest.mark.parametrize("path", ["/v1/chat%2fcompletions", "/v1/x%5C..%5Cchat/completions"])
+    @pytest.mark.parametrize(
+        ("method", "path", "allowed"), [("GET", CHAT, "POST"), ("DELETE", "/v1/models/same", "GET")]
+    )
+    def test_another_method(self, world: World, method: str, path: str, allowed: str) -> None:
+        answer = call(world.port, path, method=method)
+        assert (answer.status, answer.error["code"]) == (405, "method_not_allowed")
+        assert answer.headers["allow"] == allowed
+
+    @pytest.mark.parametrize(
+        "path", ["/v1/chat%2fcompletions", "/v1/x%5C..%5Cchat/completions", "/v1%2f/chat/completions"]
+    )
     def test_a_disguised_path(self, world: World, path: str) -> None:
-        assert call(world.port, path, chat("same")).status == 400
+        assert call(world.port, path, chat("same")).status == 404
         assert not world.alpha.seen()
 
     def test_a_request_without_a_path(self, world: World) -> None:

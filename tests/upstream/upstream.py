@@ -7,7 +7,10 @@ prints `PORT n` as its first line once it listens, and serves until SIGTERM or S
 Endpoints (any path prefix before them, so /v1/... and /team/v1/... are alike):
     POST .../chat/completions, .../completions, .../responses      JSON, or server-sent events with "stream": true
     POST .../embeddings
+    POST .../audio/transcriptions, .../audio/translations, .../images/edits, .../images/variations      forms
     GET  .../models
+    POST, GET .../files, GET, DELETE .../files/<id>, GET .../files/<id>/content      kept until the server ends
+    POST, GET .../batches, GET .../batches/<id>, POST .../batches/<id>/cancel
     the same under /openai/deployments/<deployment>/...?api-version=..., where the deployment is the model
 
 Every answer has the header `x-upstream-name: NAME`; its `model` is the model that was asked for, and its
@@ -43,6 +46,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import re
 import signal
 import socket
 import ssl
@@ -95,8 +99,10 @@ class Request:
         self.path = parts.path
         self.query = parse_qs(parts.query)
         self.body = self._json()
+        self.form = self._form()
         self.deployment = self._deployment()
-        self.model: str | None = self.deployment or self._text("model")
+        named = self.form.get("model", (None, b""))[1].decode() or self._text("model")
+        self.model: str | None = self.deployment or named
 
     def _json(self) -> dict[str, Any]:
         try:
@@ -104,6 +110,18 @@ class Request:
         except ValueError:
             return {}
         return body if isinstance(body, dict) else {}
+
+    def _form(self) -> dict[str, tuple[str | None, bytes]]:
+        """The parts of a form by their names: the name of the file, if it is one, and the content."""
+        kind, _separator, boundary = self.headers.get("content-type", "").partition("; boundary=")
+        if kind != "multipart/form-data":
+            return {}
+        parts = {}
+        for part in (b"\r\n" + self.raw).split(b"\r\n--" + boundary.strip('"').encode())[1:-1]:
+            head, _blank, content = part.partition(b"\r\n\r\n")
+            named = dict(re.findall(r'; (name|filename)="([^"]*)"', head.decode("utf-8", "replace")))
+            parts[named.get("name", "")] = (named.get("filename"), content)
+        return parts
 
     def _text(self, name: str) -> str | None:
         value = self.body.get(name)
@@ -138,6 +156,7 @@ class Upstream:
         self.keys = frozenset(keys)
         self.seen: deque[dict[str, Any]] = deque(maxlen=1000)
         self.answered = 0
+        self.store = Store()
         self.reset()
 
     def reset(self) -> None:
@@ -235,6 +254,14 @@ class Upstream:
         if request.method == "GET" and request.path.rstrip("/").endswith("/models"):
             listed = [{"id": m, "object": "model", "created": CREATED, "owned_by": self.name} for m in KNOWN_MODELS]
             send_json(writer, 200, {"object": "list", "data": listed}, self._headers())
+            return
+        stored = self.store.answer(request)
+        if stored is not None:
+            body, content_type = stored
+            content = body if isinstance(body, bytes) else json.dumps(body).encode()
+            fixed = {"content-type": content_type, "content-length": str(len(content))}
+            send_head(writer, 200, {**fixed, **self._headers()})
+            writer.write(content)
             return
         kind = next((k for k in SHAPES if request.path.endswith("/" + k)), None)
         if kind is None or request.method != "POST":
@@ -429,12 +456,86 @@ class Responses(Shape):
         return sse(done, "response.completed")
 
 
+class Transcription(Shape):
+    streams = False
+
+    def whole(self) -> dict[str, Any]:
+        name, content = self.request.form.get("file", (None, b""))
+        usage = {"type": "tokens", "input_tokens": 14, "output_tokens": 5, "total_tokens": 19}
+        return {"text": f"{name} of {len(content)} bytes for {self.request.model}", "usage": usage}
+
+
+class Picture(Shape):
+    streams = False
+
+    def whole(self) -> dict[str, Any]:
+        name, content = self.request.form.get("image", (None, b""))
+        picture = base64.b64encode(f"{name} of {len(content)} bytes for {self.request.model}".encode()).decode()
+        return {"created": CREATED, "data": [{"b64_json": picture}]}
+
+
+class Store:
+    """Files and batches of one account."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, tuple[dict[str, Any], bytes]] = {}
+        self.batches: dict[str, dict[str, Any]] = {}
+
+    def answer(self, request: Request) -> tuple[Any, str] | None:
+        """The answer, as JSON or as bytes, and its content type; None when the request is for something else."""
+        match = re.search(r"/(?:v1|openai)/(files|batches)(?:/([^/]+))?(?:/(content|cancel))?$", request.path)
+        if match is None:
+            return None
+        kind, found, verb = match.groups()
+        known: dict[str, Any] = self.files if kind == "files" else self.batches
+        if found is not None and found not in known:
+            raise FailureError(404, f"No such {kind} object: {found}", "not_found")
+        if found is None and request.method == "GET":
+            things = [each[0] if kind == "files" else each for each in known.values()]
+            return {"object": "list", "data": things, "has_more": False}, "application/json"
+        if found is None:
+            return self._add_file(request) if kind == "files" else self._add_batch(request), "application/json"
+        if verb == "content":
+            return self.files[found][1], "application/octet-stream"
+        if verb == "cancel":
+            self.batches[found]["status"] = "cancelling"
+        if request.method == "DELETE":
+            del known[found]
+            return {"id": found, "object": "file", "deleted": True}, "application/json"
+        return self.files[found][0] if kind == "files" else self.batches[found], "application/json"
+
+    def _add_file(self, request: Request) -> dict[str, Any]:
+        if "file" not in request.form:
+            raise FailureError(400, "'file' is a required property", "invalid_request")
+        name, content = request.form["file"]
+        file: dict[str, Any] = {
+            "id": f"file-{len(self.files) + 1}",
+            "object": "file",
+            "bytes": len(content),
+            "created_at": CREATED,
+            "filename": name,
+            "purpose": request.form["purpose"][1].decode(),
+            "status": "processed",
+        }
+        self.files[file["id"]] = (file, content)
+        return file
+
+    def _add_batch(self, request: Request) -> dict[str, Any]:
+        batch = {**request.body, "id": f"batch_{len(self.batches) + 1}", "object": "batch", "status": "validating"}
+        self.batches[batch["id"]] = {**batch, "created_at": CREATED}
+        return self.batches[batch["id"]]
+
+
 # Looked up by the end of the path, so the longer name goes first.
 SHAPES: dict[str, type[Shape]] = {
     "chat/completions": Shape,
     "completions": Completion,
     "embeddings": Embedding,
     "responses": Responses,
+    "audio/transcriptions": Transcription,
+    "audio/translations": Transcription,
+    "images/edits": Picture,
+    "images/variations": Picture,
 }
 
 

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._policy.rules import RULES
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.endpoints import ENDPOINTS
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import (
+    Choice,
     ListOf,
     Named,
     Preset,
     Quantity,
     Record,
+    Text,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Timeouts
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import FORMS
@@ -39,6 +42,7 @@ def spec_page(root: Path) -> str:
     parts = {
         "variables": _table(("Variable", "What", "Default"), _variables()),
         "keys": "\n\n".join(section for field in variables() for section in _section(field)),
+        "endpoints": _table(("Endpoint", "Methods", "Path below `/v1/`"), _endpoints()),
         "quantities": _table(("Of", "Units", "From", "To", "Example"), _quantities()),
         **{f"{scheme} form": form.replace("|", "\\|") for scheme, form in FORMS.items()},
         "policies": _table(("Policy", "Default", "It is broken when"), _policies()),
@@ -68,12 +72,17 @@ def _section(field: SpecField) -> Iterator[str]:
         return
     yield f"### {field.key}\n\n{markdown(field.doc)}"
     if isinstance(field.kind, Named):
-        form = field.kind.name.form.replace("a name of", "made of")
-        yield f"A name is {form}. It has {field.kind.name.max_length} characters at most."
+        yield _name_of(field.kind.name)
     if isinstance(field.kind, Preset):
         rows = [(f"`{size.name}`", *(_rendered(size, key) for key in fields_of(record))) for size in SIZES]
         yield _table(("Name", *(f"`{key.key}`" for key in fields_of(record))), iter(rows))
     yield _table(("Key", "Type", "Default", "What"), _keys(record, ""))
+
+
+def _name_of(kind: Text | Choice) -> str:
+    if isinstance(kind, Choice):
+        return "A name is " + markdown(type_of(kind)) + "."
+    return f"A name is {kind.form.replace('a name of', 'made of')}. It has {kind.max_length} characters at most."
 
 
 def _rendered(record: Any, field: SpecField) -> str:
@@ -94,6 +103,12 @@ def _keys(record: Any, prefix: str) -> Iterator[tuple[str, ...]]:
 def _policies() -> Iterator[tuple[str, ...]]:
     for rule in RULES:
         yield (f"`{rule.name}`", f"`{rule.severity}`", markdown(rule.doc))
+
+
+def _endpoints() -> Iterator[tuple[str, ...]]:
+    for name, paths in ENDPOINTS.items():
+        for index, (methods, path) in enumerate(paths):
+            yield ("" if index else f"`{name}`", methods, f"`{path.replace('*', 'ID')}`")
 
 
 def _quantities() -> Iterator[tuple[str, ...]]:

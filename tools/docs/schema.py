@@ -126,7 +126,7 @@ def _containers(kind: Kind, flavour: Flavour, definitions: dict[str, Any]) -> li
         items = {"type": "array", "items": item, **({"minItems": kind.minimum} if kind.minimum else {})}
         return [item, items] if kind.or_one else [items]
     if isinstance(kind, Named):
-        names = {"pattern": kind.name.pattern, "maxLength": kind.name.max_length}
+        names = _names(kind.name)
         entry = _or_null(_value(Record(kind.type), flavour, definitions))
         return [{"type": "object", "propertyNames": names, "additionalProperties": entry}]
     if isinstance(kind, Pairs):
@@ -142,6 +142,12 @@ def _containers(kind: Kind, flavour: Flavour, definitions: dict[str, Any]) -> li
         rules = {rule.name: {"description": plain(rule.doc), "default": rule.severity, **severity} for rule in RULES}
         return [{"type": "object", "properties": rules, "additionalProperties": False}]
     raise TypeError(f"no schema for {kind}")
+
+
+def _names(kind: Text | Choice) -> dict[str, Any]:
+    if isinstance(kind, Choice):
+        return {"enum": list(kind.choices)}
+    return {"pattern": kind.pattern, "maxLength": kind.max_length}
 
 
 def _record(record: Any, flavour: Flavour, definitions: dict[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.clusters 
     compile_provider_clusters,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.deployments import Deployments
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.endpoints import resources_of
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.limits import compile_limits
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.listeners import (
     compile_host_certificates,
@@ -68,7 +69,9 @@ def compile_resources(spec: Spec, host: Host) -> dict[str, list[xds.Config]]:
         "cds.json": sorted(all_clusters, key=lambda cluster: cluster["name"]),
         routes.GATEWAY_FILE: [cors.with_policies(spec, jwt.with_token_route(spec, gateway_routes))],
         routes.EGRESS_FILE: [routes.compile_egress_routes(deployments)],
-        filters.REQUEST_FILE: [filters.compile_request_filter(access, to_anthropic=anthropic.is_used(spec))],
+        filters.REQUEST_FILE: [
+            filters.compile_request_filter(access, resources_of(spec), to_anthropic=anthropic.is_used(spec))
+        ],
         filters.LIMITS_FILE: [compile_limits(spec, host)],
     }
     certificates = {**compile_host_certificates(spec), **compile_provider_certificates(spec)}

@@ -67,7 +67,7 @@ def with_policies(spec: Spec, routes: xds.Config) -> xds.Config:
     (host,) = routes["virtual_hosts"]
     changed = {
         **host,
-        "matcher": _with_route(host["matcher"]),
+        "matcher": xds.with_last(host["matcher"], {"action": {"name": "route", "typed_config": _BEFORE_THE_KEY}}),
         "typed_per_filter_config": {**host["typed_per_filter_config"], **policies},
         "response_headers_to_remove": list(_OF_PROVIDERS),
     }
@@ -76,14 +76,6 @@ def with_policies(spec: Spec, routes: xds.Config) -> xds.Config:
 
 def _name(listener: Listener) -> str:
     return f"cors:{listener.name}"
-
-
-def _with_route(matcher: xds.Config) -> xds.Config:
-    """Return a matcher that gives requests without a key a route."""
-    last = matcher.get("on_no_match")
-    if last is None:
-        return {**matcher, "on_no_match": {"action": {"name": "route", "typed_config": _BEFORE_THE_KEY}}}
-    return {**matcher, "on_no_match": {**last, "matcher": _with_route(last["matcher"])}}
 
 
 def _policy(cors: Cors) -> xds.Config:

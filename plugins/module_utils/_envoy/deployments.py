@@ -89,6 +89,18 @@ def to_provider(provider: Provider, cluster: str, model: str) -> xds.Config:
     return action
 
 
+def to_provider_without_model(provider: Provider, cluster: str) -> tuple[xds.Config, str]:
+    """Return the part of a route that makes of a client's request without a model one of ``provider``.
+
+    The second is what the query has to say there.
+    """
+    query = f"api-version={provider.api_version}" if _has_version(provider) else ""
+    action: xds.Config = {"cluster": cluster, "auto_host_rewrite": True, "prefix_rewrite": _prefix(provider)}
+    if len(provider.base_urls) > 1:
+        action["retry_policy"] = _ANOTHER_ENDPOINT
+    return action, query
+
+
 def rename(filter_name: str, model: str) -> xds.Config:
     """Return the metadata of a route by which the filter of that name writes ``model`` into the body."""
     # As it stands within a JSON string.
@@ -135,20 +147,30 @@ class Deployments:
         return Deployment(route_name, provider_name, model, route)
 
 
-def _path(provider: Provider, model: str) -> xds.Config:
-    """Return how the path of a request becomes the provider's."""
+def _has_version(provider: Provider) -> bool:
+    """Say whether the provider's URLs have a version in their query, which those of Azure without one have not."""
+    return provider.type == "azure_openai" and provider.api_version != AZURE_V1
+
+
+def _prefix(provider: Provider) -> str:
+    """Return what the paths of the API follow there."""
     base = provider.base_urls[0].path
     if provider.type != "azure_openai":
-        return {"prefix_rewrite": f"{base}/"}
-    if provider.api_version == AZURE_V1:
-        # The model is in the body, as everywhere else, and no version in the query.
-        # https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle
-        return {"prefix_rewrite": f"{base}/openai/v1/"}
+        return f"{base}/"
+    # The model is in the body, as everywhere else, and no version in the query.
+    # https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle
+    return f"{base}/openai/" if _has_version(provider) else f"{base}/openai/v1/"
+
+
+def _path(provider: Provider, model: str) -> xds.Config:
+    """Return how the path of a request becomes the provider's."""
+    if not _has_version(provider):
+        return {"prefix_rewrite": _prefix(provider)}
     # https://learn.microsoft.com/azure/ai-services/openai/reference
     deployment = quote(model, safe="")
     return {
         "regex_rewrite": {
             "pattern": {"regex": f"^{CLIENT_PREFIX}(.*)$"},
-            "substitution": f"{base}/openai/deployments/{deployment}/\\1?api-version={provider.api_version}",
+            "substitution": f"{_prefix(provider)}deployments/{deployment}/\\1?api-version={provider.api_version}",
         }
     }

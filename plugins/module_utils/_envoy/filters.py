@@ -64,13 +64,13 @@ def compile_egress_filters() -> list[xds.Config]:
     return [_refused_key(), {**rename, "disabled": True}, _router()]
 
 
-def compile_request_filter(access: Access, *, to_anthropic: bool = False) -> xds.Config:
-    """Return the filter that reads the model and knows the access groups, as an ECDS resource.
+def compile_request_filter(access: Access, endpoints: lua.Resources, *, to_anthropic: bool = False) -> xds.Config:
+    """Return the filter that reads the model and knows who may use what, as an ECDS resource.
 
     It also writes the provider's name of the model into the body, where the route goes there and says so; and with
     ``to_anthropic`` it refuses what cannot be translated for a provider of that type.
     """
-    script = {"inline_string": lua.read_model_script(access.members, to_anthropic=to_anthropic)}
+    script = {"inline_string": lua.read_model_script(access.members, endpoints, to_anthropic=to_anthropic)}
     return xds.discovered_resource(xds.extension(xds.READ_MODEL, _LUA, default_source_code=script))
 
 

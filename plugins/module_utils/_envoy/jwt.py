@@ -95,9 +95,8 @@ def compile_token_filters(spec: Spec, host: Host) -> list[xds.Config]:
 def with_token_route(spec: Spec, routes: xds.Config) -> xds.Config:
     """Return the gateway's routes with one for requests that show a token and have not been asked whose it is."""
     (host,) = routes["virtual_hosts"]
-    listings = host["matcher"].get("on_no_match")
     # Without consumers there is nobody to ask for.
-    if not spec.jwt_issuers or listings is None:
+    if not spec.jwt_issuers or not spec.consumers:
         return routes
     filters = {xds.CONSUMER_KEYS: _DISABLED, xds.JWT_ISSUERS: _ENABLED, xds.JWT_CONSUMERS: _ENABLED}
     matcher = {
@@ -121,8 +120,7 @@ def with_token_route(spec: Spec, routes: xds.Config) -> xds.Config:
             ]
         }
     }
-    known = {**listings["matcher"], "on_no_match": {"matcher": matcher}}
-    return {**routes, "virtual_hosts": [{**host, "matcher": {**host["matcher"], "on_no_match": {"matcher": known}}}]}
+    return {**routes, "virtual_hosts": [{**host, "matcher": xds.with_last(host["matcher"], {"matcher": matcher})}]}
 
 
 def fetch_cluster_name(issuer: JwtIssuer) -> str:

@@ -46,6 +46,10 @@ CONNECTION_IDLE_SECONDS = 75
 
 _CONNECTION_WINDOW_BYTES = 16 * 1024**2
 
+# A request has to be there in this time. With endpoints without a model it may be a file of gigabytes.
+_REQUEST_TIMEOUT = "120s"
+_UPLOAD_TIMEOUT = "3600s"
+
 _TLS_VERSIONS = {"1.0": "TLSv1_0", "1.1": "TLSv1_1", "1.2": "TLSv1_2", "1.3": "TLSv1_3"}
 
 
@@ -120,7 +124,8 @@ def _gateway_manager(spec: Spec, host: Host) -> xds.Config:
         # One spelling of a path for everybody who looks at it.
         normalize_path=True,
         merge_slashes=True,
-        path_with_escaped_slashes_action="REJECT_REQUEST",
+        # As a name it is one segment, such as that of a model.
+        path_with_escaped_slashes_action="KEEP_UNCHANGED",
         common_http_protocol_options={
             "idle_timeout": f"{CONNECTION_IDLE_SECONDS}s",
             "headers_with_underscores_action": "DROP_HEADER",
@@ -131,7 +136,7 @@ def _gateway_manager(spec: Spec, host: Host) -> xds.Config:
             "initial_connection_window_size": spec.max_request_size + _CONNECTION_WINDOW_BYTES,
         },
         request_headers_timeout="10s",
-        request_timeout="120s",
+        request_timeout=_UPLOAD_TIMEOUT if spec.endpoints else _REQUEST_TIMEOUT,
         # For what has no route, and so no timeouts of its own.
         stream_idle_timeout="600s",
         always_set_request_id_in_response=True,

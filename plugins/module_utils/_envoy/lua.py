@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -18,12 +19,25 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 _ESCAPES = {byte: f"\\{byte:03d}" for byte in range(256) if chr(byte) not in _PLAIN}
 
 
+@dataclass(frozen=True)
+class Resources:
+    """The endpoints without a model: ``paths`` are endpoint, methods and path, ``users`` consumer and endpoint."""
+
+    paths: tuple[tuple[str, str, str], ...] = ()
+    users: tuple[tuple[str, str], ...] = ()
+
+
+NO_RESOURCES = Resources()
+
+
 def lua_string(text: str) -> str:
     """Return a Lua string literal with the UTF-8 bytes of ``text``: nothing in it can end the literal."""
     return '"' + text.encode("utf-8").decode("latin-1").translate(_ESCAPES) + '"'
 
 
-def read_model_script(access: Iterable[tuple[str, str]], *, to_anthropic: bool = False) -> str:
+def read_model_script(
+    access: Iterable[tuple[str, str]], endpoints: Resources = NO_RESOURCES, *, to_anthropic: bool = False
+) -> str:
     """Return the script that reads the model, and later what the answer says of itself.
 
     ``access`` is pairs of a consumer and the name of its access group. With ``to_anthropic`` it also looks at what may
@@ -31,11 +45,17 @@ def read_model_script(access: Iterable[tuple[str, str]], *, to_anthropic: bool =
 
     One string that is split when the script loads, since Lua has a limit of constants in a function.
     """
-    lines = "".join(f"{consumer}\t{group}\n" for consumer, group in access)
-    parts = ["locate.lua", "ask_usage.lua", "read_model.lua", "tell_limits.lua", "read_usage.lua"]
+    tables: dict[str, Iterable[tuple[str, ...]]] = {"ACCESS": access}
+    without_model: list[str] = []
+    if endpoints.paths:
+        tables.update({"RESOURCES": endpoints.paths, "ENDPOINT_USERS": endpoints.users})
+        without_model = ["endpoints.lua"]
+    found = [f"local {name} = {lua_string(_lines(rows))}" for name, rows in tables.items()]
+    asked = ("locate.lua", "locate_field.lua", "ask_usage.lua", *without_model, "read_model.lua")
+    answered = ["one_model.lua", "tell_limits.lua", "read_usage.lua"]
     if to_anthropic:
-        parts += ["json.lua", "anthropic_request.lua", "anthropic_check.lua"]
-    return "\n".join([f"local ACCESS = {lua_string(lines)}", *map(_source, parts)])
+        answered += ["json.lua", "anthropic_request.lua", "anthropic_check.lua"]
+    return "\n".join([*found, *map(_source, (*asked, *answered))])
 
 
 def token_consumer_script(claims: Iterable[tuple[str, str]], tokens: Iterable[tuple[str, str, str]]) -> str:
@@ -73,7 +93,11 @@ def anthropic_script(most_tokens: int) -> str:
 
 def rename_model_script() -> str:
     """Return the script that renames the model in a body."""
-    return f"{_source('locate.lua')}\n{_source('rename_model.lua')}"
+    return "\n".join(map(_source, ("locate.lua", "locate_field.lua", "rename_model.lua")))
+
+
+def _lines(rows: Iterable[tuple[str, ...]]) -> str:
+    return "".join("\t".join(row) + "\n" for row in rows)
 
 
 @cache

@@ -1,6 +1,6 @@
 -- What an answer says of itself: its usage and its model, as dynamic metadata for the log and the counters. Nothing is
 -- held back but the incomplete last line of a stream, and of that only where an event may have to be left out: no client
--- can use half an event. The compiler puts locate.lua and tell_limits.lua before this file.
+-- can use half an event. The compiler puts locate.lua, one_model.lua and tell_limits.lua before this file.
 local match, concat = string.match, table.concat
 local COLON = 58
 local LONGEST_MODEL, LONGEST_USAGE, LONGEST_HELD = 256, 8192, 16384
@@ -387,7 +387,10 @@ function envoy_on_response(handle)
   tell_limits(headers)
   local known = handle:streamInfo():dynamicMetadata():get("gw")
   local request = known and known.request
-  if not request then return end
+  if not request then
+    if known and known.shown_model then show_model(handle, known.shown_model) end
+    return
+  end
   local encoding = headers:get("content-encoding")
   if headers:get(":status") ~= "200" or (encoding and lower(encoding) ~= "identity") then return end
   local kind = lower(headers:get("content-type") or "")

@@ -21,15 +21,15 @@ _UNREACHED = "The model's provider could not be reached."
 def compile_gateway_replies(spec: Spec) -> xds.Config:
     """Return how the gateway listener words its errors. The first mapper that fits is used.
 
-    407, 502 and a 401 of a request that was let in are failures of the provider of a model that has no other; the last
-    is a credential that could not be read.
+    407, 502 and a 401 of a request that was let in are failures of the provider of a model that has no other, or of an
+    endpoint; the last is a credential that could not be read.
     """
     return {
         "mappers": [
             _refused_mapper(),
             *(_token_mappers() if spec.jwt_issuers else ()),
             _mapper(
-                _all(xds.status_filter(401), _has_header(xds.MODEL)),
+                _all(xds.status_filter(401), _has_header(xds.ACCESS)),
                 _UNREACHED,
                 "server_error",
                 code="unavailable",
@@ -53,6 +53,7 @@ def compile_gateway_replies(spec: Spec) -> xds.Config:
                 code="model_not_found",
             ),
             _mapper(xds.status_filter(404), "Invalid URL (%REQ(:METHOD)% %PATH(NQ)%).", _INVALID, code="unknown_url"),
+            _mapper(xds.status_filter(405), "%LOCAL_REPLY_BODY%", _INVALID, code="method_not_allowed"),
             _mapper(
                 xds.status_filter(400),
                 "%LOCAL_REPLY_BODY%",

@@ -24,6 +24,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.deploymen
     silence_of,
     to_provider,
 )
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.endpoints import compile_endpoint_routes
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.replies import compile_refused_key
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.usage import can_be_asked
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Model, Spec, Target
@@ -103,7 +104,8 @@ class Clusters:
 def compile_gateway_routes(spec: Spec, access: Access, clusters: Clusters) -> xds.Config:
     """Return the routes of the gateway listener.
 
-    What no route fits is answered 404: with a model it is an unknown model, without one an unknown URL.
+    What no route fits is answered 404: with a model it is an unknown model, without one an unknown URL. What has no
+    model may be of an endpoint without one; only what is neither is looked up by who asks.
     """
     providers = {provider.name: provider for provider in spec.providers}
     models = {}
@@ -120,8 +122,11 @@ def compile_gateway_routes(spec: Spec, access: Access, clusters: Clusters) -> xd
         models[model.name] = _model_route(model, route, access, spec.max_request_size)
     bodies = {group: _listing(names) for group, names in access.models.items()}
     listings = {group: _listing_route(body) for group, body in bodies.items()}
-    # A map must not be empty; an empty name is no header's value.
+    endpoints = compile_endpoint_routes(spec, clusters.providers)
+    # A map must not be empty.
     no_model = {"matcher": xds.exact_map(xds.ACCESS, _actions(listings))} if listings else None
+    if endpoints:
+        no_model = {"matcher": xds.exact_map(xds.ENDPOINT, _actions(endpoints), no_model)}
     return _route_configuration(
         GATEWAY,
         xds.exact_map(xds.MODEL, _actions(models), no_model),

@@ -113,7 +113,7 @@ def _all_clusters(files: Files, others: Files) -> list[Config]:
     return [clusters[name] for name in sorted(clusters)]
 
 
-# ---- routes: a map from a header's value to a route, and for what is not in it perhaps another such map
+# ---- routes: a map from a header's value to a route, and for what is not in it perhaps others
 
 
 def _configuration(files: Files, path: str) -> Config:
@@ -168,14 +168,27 @@ def _all_access(files: Files, others: Files) -> Config:
     result = _with_map(matcher, entries)
     shell = listings or other_listings
     if shell is not None:
-        result["on_no_match"] = {"matcher": _with_map(shell, {**other_groups, **groups})}
+        result = _with_listings(result, _with_map(shell, {**other_groups, **groups}))
     longest = max(each[_LONGEST_LISTING] for each in (configuration, other_configuration))
     return {**_with_matcher(configuration, result), _LONGEST_LISTING: longest}
 
 
+def _is_listings(matcher: Config) -> bool:
+    name: str = matcher["matcher_tree"]["input"]["name"]
+    return name == xds.ACCESS
+
+
 def _listings(matcher: Config) -> Config | None:
+    """Return the map of what /v1/models tells each group, which is the last of the maps."""
     found: Config | None = matcher.get("on_no_match", {}).get("matcher")
-    return found
+    return found if found is None or _is_listings(found) else _listings(found)
+
+
+def _with_listings(matcher: Config, listings: Config) -> Config:
+    after = matcher.get("on_no_match", {}).get("matcher")
+    if after is None or _is_listings(after):
+        return {**matcher, "on_no_match": {"matcher": listings}}
+    return {**matcher, "on_no_match": {"matcher": _with_listings(after, listings)}}
 
 
 def _route(entry: Config) -> Config:

@@ -21,6 +21,7 @@ CONSUMER = "x-gw-consumer"
 ACCESS = "x-gw-access"
 MODEL = "x-gw-model"
 DEPLOYMENT = "x-gw-deployment"
+ENDPOINT = "x-gw-endpoint"
 # Which type of provider the request is not for, since it could not be translated.
 WITHOUT = "x-gw-without"
 # How often the consumer may ask for the model, and, in an answer, which limit a request was refused for.
@@ -118,6 +119,12 @@ def exact_map(input_header: str, actions: dict[str, Config], on_no_match: Config
     if on_no_match is not None:
         matcher["on_no_match"] = on_no_match
     return matcher
+
+
+def with_last(matcher: Config, last: Config) -> Config:
+    """Return a matcher that goes on with ``last`` where nothing fits, in it or in those that it goes on with itself."""
+    after = matcher.get("on_no_match")
+    return {**matcher, "on_no_match": last if after is None else {"matcher": with_last(after["matcher"], last)}}
 
 
 def status_filter(value: int, op: str = "EQ") -> Config:

@@ -14,6 +14,7 @@ from typing import Callable
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import Finding
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.access import allowed_models
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.endpoints import UNSEEN_MODELS
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.limits import ModelLimits
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Literal
@@ -143,11 +144,23 @@ def _consumer_without_limit(spec: Spec) -> Iterator[Place]:
     limits = ModelLimits(spec)
     for consumer in spec.consumers:
         every_model = len(limits.of(consumer)) == len(allowed_models(spec, consumer))
-        if consumer.limits.requests_per_minute is None and not every_model:
+        if consumer.limits.requests_per_minute is None and (consumer.endpoints or not every_model):
             yield Place(
                 f"gateway_consumers.{consumer.name}",
                 "may send any number of requests",
                 "set limits.requests_per_minute",
+            )
+
+
+def _unseen_models(spec: Spec) -> Iterator[Place]:
+    for consumer in spec.consumers:
+        unseen = [name for name in consumer.endpoints if name in UNSEEN_MODELS]
+        if unseen and len(allowed_models(spec, consumer)) < len(spec.models):
+            yield Place(
+                f"gateway_consumers.{consumer.name}.endpoints",
+                f"may use {', '.join(unseen)}, where any model of the provider can be named, but not every model",
+                "let the consumer use every model, or leave these endpoints out; "
+                "only the provider's own settings can keep it from a model there",
             )
 
 
@@ -175,7 +188,14 @@ RULES = (
     Rule(
         "consumer_without_limit",
         "warn",
-        "A consumer has no limit, or only for some of the models that it may use.",
+        "A consumer has no limit, or only for some of what it may use.",
         _consumer_without_limit,
+    ),
+    Rule(
+        "unseen_models",
+        "warn",
+        "A consumer that may not use every model may use an endpoint whose requests choose models that the gateway "
+        "does not see: a batch is a file that names them. There neither C(models) nor the limits of models hold.",
+        _unseen_models,
     ),
 )

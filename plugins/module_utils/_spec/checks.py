@@ -12,6 +12,10 @@ from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._policy.rules import RULES
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.draft import UNREADABLE, Draft, segment
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.endpoint_checks import (
+    check_endpoint,
+    check_endpoints,
+)
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import KindError, did_you_mean, show
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import MODEL_PATTERN, Metrics
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.patterns import ModelNames
@@ -19,6 +23,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.problems i
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.provider_checks import (
     check_duplicates,
     check_provider,
+    check_provider_of,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.telemetry_checks import check_telemetry
 
@@ -33,7 +38,10 @@ def check_draft(spec: Draft, problems: Problems) -> None:
         check_provider(provider, problems)
     for model in _entries(spec, "models"):
         _check_model(model, providers, problems)
+    for endpoint in _entries(spec, "endpoints"):
+        check_endpoint(endpoint, providers, problems)
     _check_consumers(_entries(spec, "consumers"), models, problems)
+    check_endpoints(_entries(spec, "consumers"), spec.get("endpoints", {}), problems)
     _check_tokens(spec, problems)
     check_telemetry(spec, problems)
     _check_policies(spec.get("policies") or (), problems)
@@ -83,10 +91,8 @@ def _check_model(model: Draft, providers: Any, problems: Problems) -> None:
                 places.append((f"{attribute}[{index}]", target))
     seen: dict[tuple[Any, Any], str] = {}
     for place, target in places:
+        check_provider_of(target, providers, problems)
         provider, name = target.get("provider"), target.get("model")
-        if provider is not None and providers is not None and provider not in providers:
-            near = problems.nearest("gateway_providers", provider, providers)
-            problems.add(f"{target.path}.provider", f"no provider named {show(provider)}{did_you_mean(near)}")
         if provider is None or name is None:
             continue
         first = seen.setdefault((provider, name), place)

@@ -321,7 +321,7 @@ class Named(Kind):
     """A dictionary from names to records, which carry the name as their ``name``; ``what`` is one of them in words."""
 
     type: Any
-    name: Text
+    name: Text | Choice
     what: str
     minimum: int = 0
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
 
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.endpoints import ENDPOINTS
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.jwks import Jwks, JwksSource
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import (
     Address,
@@ -54,6 +55,7 @@ NAME = Text(
     "a name of letters, digits, '_', '.' and '-', beginning with a letter or digit",
     max_length=64,
 )
+ENDPOINT_NAME = Choice(tuple(ENDPOINTS))
 PORT = Integer(1, 65535)
 # As browsers write it: lower case, no port where it is the scheme's own. A pattern needs a domain and what it ends in.
 ORIGIN = Text(
@@ -240,6 +242,14 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Endpoint:
+    """A part of the API whose paths carry no model, and who serves it."""
+
+    name: str
+    provider: str = field(metadata=spec(NAME, "The provider, by its name in C(gateway_providers)."))
+
+
+@dataclass(frozen=True)
 class ModelLimit:
     """How often a consumer may ask for a model; ``name`` may be a pattern, and is then the limit of each it matches."""
 
@@ -328,6 +338,15 @@ class Consumer:
         metadata=spec(Record(ConsumerJwt), "The tokens that the consumer authenticates with, beside its keys if any."),
     )
     limits: Limits = field(default=Limits(), metadata=spec(Record(Limits), "How much the consumer may use."))
+    endpoints: tuple[str, ...] = field(
+        default=(),
+        metadata=spec(
+            ListOf(ENDPOINT_NAME),
+            "The endpoints without a model that the consumer may use, by their names in C(gateway_endpoints). All of "
+            "its requests there go to one account of the provider: who may use C(files) sees and deletes the files of "
+            "everybody who may.",
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -367,6 +386,15 @@ class Spec:
             Named(JwtIssuer, NAME, "issuer"),
             "Who makes the tokens (JWT) that consumers may show instead of a key, by name.",
             key="gateway_jwt_issuers",
+        ),
+    )
+    endpoints: tuple[Endpoint, ...] = field(
+        default=(),
+        metadata=spec(
+            Named(Endpoint, ENDPOINT_NAME, "endpoint"),
+            "The endpoints of the API that carry no model, such as C(files) and C(batches), by name. Consumers may "
+            "use those in their C(endpoints); there are no others.",
+            key="gateway_endpoints",
         ),
     )
     size: Size = field(

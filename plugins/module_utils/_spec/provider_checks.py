@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.draft import UNREADABLE, Draft
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import did_you_mean, show
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.problems import Problems
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import BaseUrl
 
@@ -49,6 +50,14 @@ def _check_tls(provider: Draft, urls: list[BaseUrl], problems: Problems) -> None
     for one, other in (("certificate", "private_key"), ("private_key", "certificate")):
         if tls.states(one) and not tls.states(other):
             problems.add(f"{tls.path}.{other}", f"is required with {one}")
+
+
+def check_provider_of(entry: Draft, providers: Any, problems: Problems) -> None:
+    """Note a provider that ``entry`` names and the spec does not have."""
+    provider = entry.get("provider")
+    if provider is not None and providers is not None and provider not in providers:
+        near = problems.nearest("gateway_providers", provider, providers)
+        problems.add(f"{entry.path}.provider", f"no provider named {show(provider)}{did_you_mean(near)}")
 
 
 def check_duplicates(items: Iterable[tuple[int, Any]], path: str, what: str, problems: Problems) -> None:

@@ -25,7 +25,7 @@ def spec_resources(spec: Spec) -> dict[str, dict[str, Any]]:
     is written in the spec.
     """
     resources: dict[str, dict[str, Any]] = {}
-    for kind in ("listeners", "providers", "models", "consumers", "jwt_issuers"):
+    for kind in ("listeners", "providers", "models", "endpoints", "consumers", "jwt_issuers"):
         for entry in getattr(spec, kind):
             resources[f"gateway_{kind}.{entry.name}"] = _rendered(entry, type(entry))
     resources["gateway_size"] = {"name": spec.size.name, **_rendered(spec.size, Size)}

@@ -40,7 +40,9 @@ function ask(given, body, of_route)
       setBytes = function(_, bytes) result.body = bytes end,
     }
   end
-  function handle:respond(answer, text) result.status, result.message = answer[":status"], text end
+  function handle:respond(answer, text)
+    result.status, result.message, result.allow = answer[":status"], text, answer.allow
+  end
   function handle:clearRouteCache() result.cleared = true end
   function handle:metadata()
     return { get = function(_, name) if of_route and name == of_route[1] then return of_route[2] end end }
@@ -280,13 +282,46 @@ class TestRequests:
         assert reader.ask(b"{}", __method="POST", __path=ENDPOINT).status == b"403"
 
     @pytest.mark.parametrize(
-        ("method", "path"), [("GET", ENDPOINT), ("POST", "/v1/models"), ("POST", "/v1/chat"), ("GET", "/v1/models?x=1")]
+        ("method", "path"), [("POST", "/v1/chat"), ("GET", "/v1/models?x=1"), ("GET", "/v1/files"), ("PUT", "/")]
     )
     def test_other_requests_have_no_model(self, reader: Script, method: str, path: str) -> None:
         result = read(reader, b'{"model":"x"}', __method=method, __path=path)
         assert result.headers[b"x-gw-model"] is None
         assert result.cleared
         assert result.headers[b":path"] == path.partition("?")[0].encode()
+
+    @pytest.mark.parametrize(
+        ("method", "path", "allowed"),
+        [
+            ("GET", ENDPOINT, b"POST"),
+            ("DELETE", "/v1/audio/transcriptions", b"POST"),
+            ("POST", "/v1/models", b"GET"),
+            ("DELETE", "/v1/models/x", b"GET"),
+        ],
+    )
+    def test_another_method(self, reader: Script, method: str, path: str, allowed: bytes) -> None:
+        result = read(reader, b'{"model":"x"}', __method=method, __path=path)
+        assert (result.status, result.allow) == (b"405", allowed)
+        assert allowed in result.message
+
+    @pytest.mark.parametrize(
+        ("path", "name"),
+        [
+            ("x", b"x"),
+            ("org/m%2fv1:a", b"org/m/v1:a"),
+            ("%", b"%"),
+            ("%2525", b"%25"),
+            ("a%zz%4", b"a%zz%4"),
+            ("a/", b"a/"),
+        ],
+    )
+    def test_one_model(self, reader: Script, path: str, name: bytes) -> None:
+        """It is shown out of the list of all of them."""
+        result = read(reader, b"", __method="GET", __path=f"/v1/models/{path}")
+        assert result.shown_model == name
+        assert result.headers[b":path"] == b"/v1/models"
+        assert result.headers[b"x-envoy-original-path"] == f"/v1/models/{path}".encode()
+        assert result.cleared
 
     def test_a_request_without_a_path(self, reader: Script) -> None:
         """Of the method CONNECT, for one. An error would go to Envoy's log, and the request would go on."""

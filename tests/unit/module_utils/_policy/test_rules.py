@@ -12,6 +12,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse impo
 
 NO_POLICIES = (("gateway_policies",), REMOVED)
 LIMITED = (("gateway_consumers", "batch", "limits"), {"requests_per_minute": 60})
+SOME = (("gateway_consumers", "search-team", "models"), ["gpt-5"])
 
 
 def findings(*changes: tuple[tuple[Any, ...], Any]) -> list[Finding]:
@@ -131,6 +132,22 @@ def test_a_limit_for_every_model_is_a_limit() -> None:
     assert len(findings((place, {"models": {"gpt-*": {"requests_per_minute": 1}}}))) == 1
 
 
+def test_limits_of_models_do_not_limit_endpoints() -> None:
+    limits = {"models": {"*": {"requests_per_minute": 1}}}
+    assert len(findings((("gateway_consumers", "batch", "limits"), limits))) == 1
+
+
+@pytest.mark.parametrize(("endpoints", "unseen"), [(["files", "batches"], "batches"), (["files"], "")])
+def test_models_that_are_not_seen(endpoints: list[str], unseen: str) -> None:
+    found = findings((("gateway_consumers", "search-team", "endpoints"), endpoints), SOME)
+    path, message = "gateway_consumers.search-team.endpoints", "where any model of the provider can be named"
+    assert [(finding.rule, finding.severity, finding.path) for finding in found] == (
+        [("unseen_models", "warn", path)] if unseen else []
+    )
+    assert all(f"may use {unseen}, {message}" in finding.message for finding in found)
+    assert not findings((("gateway_consumers", "search-team", "endpoints"), endpoints))
+
+
 @pytest.mark.parametrize("severity", SEVERITIES)
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_every_rule_takes_every_severity(rule: Any, severity: str) -> None:
@@ -138,6 +155,7 @@ def test_every_rule_takes_every_severity(rule: Any, severity: str) -> None:
         (("gateway_listeners", "local", "address"), "10.0.0.1"),
         (("gateway_listeners", "public", "tls", "min_version"), "1.1"),
         (("gateway_providers", "vllm", "api_key"), "sk-canary"),
+        (("gateway_consumers", "batch", "models"), ["gpt-5"]),
         (("gateway_jwt_issuers", "keycloak", "jwks"), "http://sso.example.com/keys"),
         (("gateway_otlp", "endpoint"), "http://10.0.0.1:4318"),
         (("gateway_policies",), {rule.name: severity}),

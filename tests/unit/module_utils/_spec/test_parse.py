@@ -13,6 +13,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model impo
     Consumer,
     ConsumerJwt,
     Cors,
+    Endpoint,
     JwtIssuer,
     Limits,
     Listener,
@@ -107,7 +108,12 @@ def test_every_key_arrives_in_the_model() -> None:
             Model("text-embedding-3-small", targets=(Target("openai", "text-embedding-3-small", 1),)),
         ),
         consumers=(
-            Consumer("batch", ("*",), (Reference("file", "/run/keys/batch.json", "key"),)),
+            Consumer(
+                "batch",
+                ("*",),
+                (Reference("file", "/run/keys/batch.json", "key"),),
+                endpoints=("files", "batches"),
+            ),
             Consumer(
                 "search-team",
                 ("gpt-5", "text-embedding-*"),
@@ -128,6 +134,7 @@ def test_every_key_arrives_in_the_model() -> None:
                 "client_id",
             ),
         ),
+        endpoints=(Endpoint("batches", "openai"), Endpoint("files", "openai")),
         size=Size("custom", 4, 2 * 1024**3, 400),
         limits_scope="host",
         max_request_size=32 * 1024**2,

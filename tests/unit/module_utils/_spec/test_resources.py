@@ -19,6 +19,8 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
         "gateway_providers.vllm",
         "gateway_models.gpt-5",
         "gateway_models.text-embedding-3-small",
+        "gateway_endpoints.batches",
+        "gateway_endpoints.files",
         "gateway_consumers.batch",
         "gateway_consumers.search-team",
         "gateway_jwt_issuers.keycloak",
@@ -44,6 +46,8 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
         "timeouts": {"first_byte": "120s", "idle": "300s"},
     }
     assert resources["gateway_models.gpt-5"]["limits"] == {"requests_per_minute": 3000}
+    assert resources["gateway_endpoints.files"] == {"provider": "openai"}
+    assert resources["gateway_consumers.batch"]["endpoints"] == ["files", "batches"]
     assert resources["gateway_consumers.batch"]["limits"] == {}
     assert resources["gateway_consumers.search-team"]["limits"] == {
         "requests_per_minute": 600,
