@@ -188,7 +188,8 @@ class Client(asyncio.Protocol):
                 self._ask()
             return
         head, found, answer = self.received.partition(b"\r\n\r\n")
-        if found and len(answer) >= int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]):
+        length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
+        if found and (len(answer) >= int(length) if length else answer.endswith(b"0\r\n\r\n")):
             self.received = b""
             self._ask()
 

@@ -4,6 +4,7 @@
 -- https://docs.claude.com/en/api/errors
 local format = string.format
 local LONGEST_LINE = 1048576
+local TEXT_DELTA = '^{"type":"content_block_delta","index":%d+,"delta":{"type":"text_delta","text":"'
 
 local FINISH = {
   ['"max_tokens"'] = '"length"',
@@ -168,6 +169,15 @@ local function translator(with_usage)
   end
 
   local function take_event(text)
+    -- Nearly all events are this one, and are understood much faster so.
+    local _, before = find(text, TEXT_DELTA)
+    if before then
+      local literal, after = read_literal(text, before)
+      if find(text, "^ *} *}$", after) then
+        add(literal)
+        return true
+      end
+    end
     local event = fields_of(read_json(text))
     -- There may be others in time, and a ping is nothing to anybody.
     local handler = event and EVENTS[event.type]
@@ -192,8 +202,10 @@ local function translator(with_usage)
       after_return = false
       if byte(text) == 10 then position = 2 end
     end
+    -- A search for one character is much faster than one for either.
+    local ends = text and find(text, "\r", 1, true) and "[\r\n]" or "\n"
     while text and not finished do
-      local stop = find(text, "[\r\n]", position)
+      local stop = find(text, ends, position)
       parts[#parts + 1] = sub(text, position, (stop or 0) - 1)
       if not stop then
         length = length + #text - position + 1

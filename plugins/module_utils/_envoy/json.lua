@@ -32,7 +32,9 @@ end
 local function read_literal(text, at)
   local close = string_end(text, at + 1) or broken()
   local literal = sub(text, at, close)
-  if find(literal, "[%z\1-\31]") then broken() end
+  -- Nearly all have no control character, which shows ten times as fast so.
+  local _, clean = find(literal, "^%C*")
+  if clean < #literal and find(literal, "[%z\1-\31]") then broken() end
   if find(literal, "\\", 1, true) then
     -- What is taken out leaves a mark, lest its neighbours become an escape.
     local rest = gsub(sub(literal, 2, -2), '\\["\\/bfnrt]', "-")
