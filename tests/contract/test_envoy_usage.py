@@ -167,6 +167,12 @@ class TestAnswers:
         assert [line[name] for name in (*COUNTED, *PARTS)] == [None] * 4
         assert line["gen_ai.operation.name"] == "chat"
 
+    def test_a_piece_that_looks_like_all_of_it(self, world: World) -> None:
+        raw = '{"id":1,"more":{"usage":{"prompt_tokens":1}}}'
+        text, line = world.ask(CHAT, x_raw=raw, x_split=len(raw) - 1, x_delay=0.2)
+        assert text.decode() == raw
+        assert [line[name] for name in COUNTED] == [None, None]
+
     def test_what_is_there_of_a_broken_answer(self, world: World) -> None:
         text, line = world.ask(CHAT, x_raw=json.dumps({"model": "x", "usage": USAGE})[:-1] + ',"choices":[{"m')
         assert text.endswith(b'"choices":[{"m')

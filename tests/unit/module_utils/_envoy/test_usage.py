@@ -237,6 +237,13 @@ class TestWholeAnswers:
             assert found.usage == usage_of(body.get("usage"))
             assert found.model == model_in(body.get("model"))
 
+    def test_what_is_nested_at_the_end_of_a_piece(self, answers: Answers) -> None:
+        """With the piece it looks like the end of a whole answer."""
+        found = answers.read(b'{"id":1,"more":{"usage":{"prompt_tokens":1}}', b"}")
+        assert (found.usage, found.model) == ({}, None)
+        found = answers.read(b'{"id":1,"more":{"usage":{"prompt_tokens":1}}', b',"usage":{"prompt_tokens":2}}')
+        assert found.usage == {"input": 2, "output": 0}
+
     @given(BODIES, st.data())
     @settings(max_examples=1000, deadline=None)
     def test_it_is_what_a_parser_reads(self, answers: Answers, body: dict[str, Any], data: st.DataObject) -> None:
