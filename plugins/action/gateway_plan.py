@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.diff import render_diff, summarize
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.fleet import HostPlan
+from ansible_collections.gatewayops.openai.plugins.module_utils._release import rotation
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import GatewayAction
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._activate import activate
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._compile import compile_gateway
@@ -17,16 +18,22 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._host_options im
 
 
 class ActionModule(GatewayAction):
-    """Hold the specification against what the host serves. No secret store is asked, and nothing is written."""
+    """Hold the specification against what the host serves. Nothing is written."""
 
-    OPTIONS: ClassVar[Mapping[str, Mapping[str, Any]]] = HOST_OPTIONS
+    OPTIONS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        **HOST_OPTIONS,
+        "secrets": {"type": "bool", "default": False, "no_log": False},
+    }
+    VARIABLES: ClassVar[Mapping[str, str]] = {"secrets": "gateway_plan_secrets"}
 
     def act(self) -> dict[str, Any]:
-        host = self.host(self.options())
+        options = self.options()
+        host = self.host(options)
         compiled = compile_gateway(self.raw_spec, host)
+        resolved = compiled.resolve(self.session()) if options["secrets"] else None
         # The module that would apply it is asked what it would do.
         self._task.check_mode = True
-        answer, before = activate(self, compiled, host, secrets=None)
+        answer, before = activate(self, compiled, host, resolved.files if resolved else None)
         if answer.get("failed"):
             return answer
         planned = HostPlan(
@@ -41,11 +48,18 @@ class ActionModule(GatewayAction):
             after=compiled.resources,
             drift=tuple(answer["drift"]),
             findings=tuple(asdict(finding) for finding in compiled.findings),
+            secrets=_names(answer) if resolved else None,
         )
         return {
             "changed": False,
             "summary": summarize(planned.changes),
             "planned": planned.as_dict(),
-            "warnings": list(answer.get("warnings", ())),
+            "warnings": [*answer.get("warnings", ()), *(resolved.warnings if resolved else ())],
             **({"diff": {"prepared": render_diff(planned.changes)}} if self._task.diff and planned.changed else {}),
         }
+
+
+def _names(answer: Mapping[str, Any]) -> tuple[str, ...]:
+    """The secrets that differ, such as `key of consumer search`."""
+    lines = rotation.lines(answer["rotated"], answer["secrets_changed"])
+    return tuple(line.removeprefix("  ~ ").removesuffix(" (not shown)") for line in lines)

@@ -11,8 +11,8 @@ version_added: 0.1.0
 description:
   - Compiles the specification and asks the host what M(gatewayops.openai.gateway) would do there. Nothing is written on
     the host, in check mode or not, and Envoy checks the release from memory.
-  - No secret store is asked. So the plan says nothing of secrets that changed in a store, and takes it that those which
-    the host lacks come when the plan is carried out.
+  - No secret store is asked unless O(secrets) says so. So the plan says nothing of secrets that changed in a store, and
+    takes it that those which the host lacks come when the plan is carried out.
   - The playbook C(gatewayops.openai.plan) asks all hosts, and writes one plan of all with
     M(gatewayops.openai.gateway_plan_file).
 author:
@@ -22,6 +22,12 @@ extends_documentation_fragment:
   - gatewayops.openai.host
   - gatewayops.openai.vault
   - gatewayops.openai.aws
+options:
+  secrets:
+    description:
+      - Read the secrets and compare them on the host, too. The variable C(gateway_plan_secrets) where it is not given.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
@@ -89,6 +95,11 @@ planned:
       description: What somebody else had changed on the host.
       type: list
       elements: str
+    secrets:
+      description: The secrets that are others in the stores than on the host, such as V(key of consumer search).
+      type: list
+      elements: str
+      returned: with O(secrets)
     findings:
       description: Where the specification breaks a policy that only warns, see M(gatewayops.openai.gateway_validate).
       type: list

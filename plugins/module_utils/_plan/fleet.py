@@ -29,7 +29,8 @@ class HostPlan:
 
     `before` are the resources of the release `active`, which is served now ('' and none without one), `after` those of
     the release `release`. `drift` is what somebody else changed on the host. `process` is what happens to Envoy:
-    `none`, `start`, `reload` or `replace`. `changed` is whether anything on the host changes, secrets left aside.
+    `none`, `start`, `reload` or `replace`. `secrets` are those that are others in the stores, as lines; None when
+    the stores were not asked. `changed` is whether anything on the host changes.
     """
 
     host: str
@@ -43,11 +44,14 @@ class HostPlan:
     after: Resources
     drift: tuple[str, ...]
     findings: tuple[Mapping[str, str], ...]
+    secrets: tuple[str, ...] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for a task's result, from which :func:`host_plan` makes it again."""
         data = {name: getattr(self, name) for name in _PLAIN}
         data.update(after=self.after, drift=list(self.drift), findings=[dict(each) for each in self.findings])
+        if self.secrets is not None:
+            data["secrets"] = list(self.secrets)
         # Nothing changes on most hosts, and a result goes through a pipe.
         return data if self.before == self.after else {**data, "before": self.before}
 
@@ -59,7 +63,9 @@ class HostPlan:
     @cached_property
     def likeness(self) -> bytes:
         """What hosts that would change alike have in common."""
-        return canonical_json([self.before, self.after, self.process, self.changed, list(self.drift)])
+        return canonical_json(
+            [self.before, self.after, self.process, self.changed, list(self.drift), list(self.secrets or ())]
+        )
 
 
 _PLAIN = ("active", "release", "spec_digest", "envoy_version", "process", "changed")
@@ -72,6 +78,7 @@ def host_plan(host: str, data: Mapping[str, Any]) -> HostPlan:
         before=data.get("before", data["after"]),
         after=data["after"],
         drift=tuple(data["drift"]),
+        secrets=tuple(data["secrets"]) if "secrets" in data else None,
         findings=tuple(data["findings"]),
         **{name: data[name] for name in _PLAIN},
     )

@@ -35,6 +35,7 @@ def render_terminal(plan: FleetPlan) -> str:
 def notes(plan: HostPlan) -> list[str]:
     """What changes on a host beside its resources, each in a sentence without an end."""
     found = [f"changed on the host: {what}" for what in plan.drift]
+    found += [f"{what}: another one in its store" for what in plan.secrets or ()]
     if PROCESS.get(plan.process, plan.process):
         found.append(PROCESS.get(plan.process, plan.process))
     return found

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.diff import diff_resources
+from ansible_collections.gatewayops.openai.plugins.module_utils._plan.drift import render_metrics
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.fleet import FleetPlan, HostPlan, host_plan
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.markdown import LONGEST, render_markdown
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.risk import HIGH, LOW, MEDIUM, risk_of
@@ -289,3 +290,17 @@ def test_what_is_no_signed_plan(document: Any) -> None:
 def test_another_key() -> None:
     with pytest.raises(PlanError, match="signed with another key"):
         verify(a_saved_plan(a_host("a")), "another")
+
+
+def test_metrics_of_drift() -> None:
+    plan = replace(a_plan(a_host("a", drift=("f (mode)",)), same("b"), c="left out"), environment='x"\\\n')
+    assert render_metrics(plan, 1700000000.5).splitlines()[2:4] == [
+        'gateway_drift{environment="x\\"\\\\\\n",host="a"} 1',
+        'gateway_drift{environment="x\\"\\\\\\n",host="b"} 0',
+    ]
+    text = render_metrics(replace(plan, environment="e"), 1700000000.5)
+    assert 'gateway_drift_resources{environment="e",host="a",class="only_in_git"} 1\n' in text
+    assert 'gateway_drift_files{environment="e",host="a"} 1\n' in text
+    assert "gateway_drift_secrets{" not in text
+    assert 'gateway_drift_known{environment="e",host="c"} 0\n' in text
+    assert 'gateway_drift_timestamp_seconds{environment="e"} 1700000000.5\n' in text
