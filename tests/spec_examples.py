@@ -60,7 +60,7 @@ _EVERY_KEY: dict[str, Any] = {
             "fallbacks": [{"provider": "vllm", "model": "qwen3-32b"}],
             "timeouts": {"first_byte": "90s", "idle": "5m"},
             "price": {"input": 1.25, "output": 10},
-            "limits": {"requests_per_minute": 3000},
+            "limits": {"requests_per_minute": 3000, "tokens_per_minute": 2000000},
         },
         "text-embedding-3-small": {"targets": [{"provider": "openai", "model": "text-embedding-3-small"}]},
     },
@@ -69,7 +69,11 @@ _EVERY_KEY: dict[str, Any] = {
             "api_keys": ["vault://kv/consumers/search#current", "vault://kv/consumers/search#previous"],
             "jwt": {"issuer": "keycloak", "value": "search-service"},
             "models": ["gpt-5", "text-embedding-*"],
-            "limits": {"requests_per_minute": 600, "models": {"gpt-5": {"requests_per_minute": 60}}},
+            "limits": {
+                "requests_per_minute": 600,
+                "tokens_per_minute": 200000,
+                "models": {"gpt-5": {"requests_per_minute": 60, "tokens_per_minute": 50000}},
+            },
         },
         "batch": {
             "api_keys": ["file:///run/keys/batch.json#key"],

@@ -95,6 +95,8 @@ options:
       - C(limits), dictionary - How often the model may be asked for, by all consumers together.
       - C(limits.requests_per_minute), integer, 1 to 100000000 - The highest number of requests in a minute, of
         all consumers together.
+      - C(limits.tokens_per_minute), integer, 1 to 500000000 - The highest number of tokens in a minute, sent
+        and received, of all consumers.
     type: dict
   consumers:
     description:
@@ -110,11 +112,15 @@ options:
       - C(limits), dictionary - How much the consumer may use.
       - C(limits.requests_per_minute), integer, 1 to 100000000 - The highest number of requests in a minute, over
         all models.
+      - C(limits.tokens_per_minute), integer, 1 to 500000000 - The highest number of tokens in a minute, sent
+        and received, over all models.
       - C(limits.models), dictionary of names - Limits for models that the consumer may use, by their names; beside
         the one over all models. A name with asterisks sets the limit of each model that it matches, for itself;
         the limit of a model's own name goes before, and of several that match the lowest holds.
       - C(limits.models.*.requests_per_minute), integer, 1 to 100000000 - The highest number of requests in a
-        minute for the model. Required.
+        minute for the model.
+      - C(limits.models.*.tokens_per_minute), integer, 1 to 500000000 - The highest number of tokens in a minute
+        for the model, sent and received.
       - 'C(endpoints), list (one of V(assistants), V(batches), V(chat_completions), V(containers), V(conversations),
         V(evals), V(files), V(fine_tuning), V(responses), V(threads), V(uploads), V(vector_stores), V(videos))
         - The endpoints without a model that the consumer may use, by their names in C(gateway_endpoints). All

@@ -32,6 +32,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.listeners
     compile_listeners,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.otlp import compile_collector
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.tokens import compile_tokens
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.transport import compile_provider_certificates
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import INSTANCES, Host
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
@@ -73,6 +74,7 @@ def compile_resources(spec: Spec, host: Host) -> dict[str, list[xds.Config]]:
             filters.compile_request_filter(access, resources_of(spec), to_anthropic=anthropic.is_used(spec))
         ],
         filters.LIMITS_FILE: [compile_limits(spec, host)],
+        filters.TOKENS_FILE: [compile_tokens(spec, host)],
     }
     certificates = {**compile_host_certificates(spec), **compile_provider_certificates(spec)}
     files.update({name: [certificate] for name, certificate in certificates.items()})

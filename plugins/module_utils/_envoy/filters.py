@@ -19,8 +19,10 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model impo
 HEALTH_PATH = "/healthz"
 REQUEST_FILE = "ecds-request.json"
 LIMITS_FILE = "ecds-limits.json"
+TOKENS_FILE = "ecds-tokens.json"
 
 _LUA = "extensions.filters.http.lua.v3.Lua"
+_CHAIN = "extensions.filters.http.filter_chain.v3.FilterChainConfig"
 
 
 def compile_gateway_filters(spec: Spec, host: Host) -> list[xds.Config]:
@@ -46,11 +48,8 @@ def compile_gateway_filters(spec: Spec, host: Host) -> list[xds.Config]:
         xds.discovered(xds.READ_MODEL, _LUA, xds.release_source(host, REQUEST_FILE)),
         # Without rules of its own: the routes have them.
         xds.extension(xds.ACCESS_LIST, "extensions.filters.http.rbac.v3.RBAC"),
-        xds.discovered(
-            xds.REQUEST_LIMITS,
-            "extensions.filters.http.filter_chain.v3.FilterChainConfig",
-            xds.release_source(host, LIMITS_FILE),
-        ),
+        xds.discovered(xds.USAGE_LIMITS, _CHAIN, xds.release_source(host, TOKENS_FILE)),
+        xds.discovered(xds.REQUEST_LIMITS, _CHAIN, xds.release_source(host, LIMITS_FILE)),
         _refused_key(),
         _router(upstream_log=compile_attempt_log()),
     ]

@@ -10,19 +10,23 @@ limits come and go.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import lua, xds
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.buckets import (
+    bucket,
+    limit_filter,
+    pair_buckets,
+    rate_tables,
+    share_of,
+    values_of,
+)
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.limits import ModelLimits, Rates
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.limits import REQUESTS_PER_MINUTE, Rates
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
 
-_ALWAYS = {"default_value": {"numerator": 100}}
 _CONSUMER = f"'%REQ({xds.CONSUMER})%'"
 _MODEL = f"the model '%REQ({xds.MODEL})%'"
-# Envoy looks at one wildcard after the other: so many cost a request 3 microseconds at most.
-_MOST_WILDCARDS = 128
 
 
 def compile_limits(spec: Spec, host: Host) -> xds.Config:
@@ -34,15 +38,15 @@ def compile_limits(spec: Spec, host: Host) -> xds.Config:
 
     What is a consumer's own comes first: what is refused for that takes nothing from what all share.
     """
-    share = host.fleet_size if spec.limits_scope == "fleet" else 1
-    tables = _tables(spec, share)
+    hosts = host.fleet_size if spec.limits_scope == "fleet" else 1
+    tables = rate_tables(spec, REQUESTS_PER_MINUTE, hosts)
     consumers = [
-        _bucket(_share(consumer.limits.requests_per_minute, share), consumer=consumer.name)
+        bucket(share_of(consumer.limits.requests_per_minute, hosts), consumer=consumer.name)
         for consumer in spec.consumers
         if consumer.limits.requests_per_minute is not None
     ]
     models = [
-        _bucket(_share(model.limits.requests_per_minute, share), model=model.name)
+        bucket(share_of(model.limits.requests_per_minute, hosts), model=model.name)
         for model in spec.models
         if model.limits is not None and model.limits.requests_per_minute is not None
     ]
@@ -59,82 +63,29 @@ def compile_limits(spec: Spec, host: Host) -> xds.Config:
     )
 
 
-def _share(requests: int, share: int) -> int:
-    return -(-requests // share)
-
-
-def _tables(spec: Spec, share: int) -> dict[str, Rates]:
-    """Return what each consumer may ask for how often on one host; without those who have no such limit."""
-    limits = ModelLimits(spec)
-    shared: dict[Rates, Rates] = {}
-    tables = {}
-    for consumer in spec.consumers:
-        rates = limits.of(consumer)
-        if rates:
-            if rates not in shared:
-                shared[rates] = tuple((model, _share(requests, share)) for model, requests in rates)
-            tables[consumer.name] = shared[rates]
-    return tables
-
-
 def _of_both(tables: dict[str, Rates]) -> xds.Config:
-    """Return the limit of a consumer for each model.
-
-    There can be a bucket for every consumer and every model, so Envoy makes them when they are asked for: the commonest
-    rates have a wildcard each, and only what has another rate is named. Envoy keeps as many buckets of a wildcard as
-    there can be, since it would start a forgotten one full again.
-    """
-    counts: Counter[int] = Counter()
-    for rates, members in Counter(tables.values()).items():
-        for rate, models in Counter(rate for _model, rate in rates).items():
-            counts[rate] += members * models
-    common = sorted(sorted(counts), key=lambda rate: -counts[rate])[:_MOST_WILDCARDS]
-    buckets = [_bucket(rate, rate=str(rate), consumer="", model="") for rate in sorted(common)]
-    if len(common) < len(counts):
-        known = frozenset(common)
-        buckets += [
-            _bucket(rate, rate=str(rate), consumer=consumer, model=model)
-            for consumer, rates in tables.items()
-            for model, rate in rates
-            if rate not in known
-        ]
+    """Return the limit of a consumer for each model."""
+    buckets, most = pair_buckets(tables)
     return _limit(
         "consumer_model",
         f"{_CONSUMER} on requests per minute for {_MODEL}",
         (xds.RATE, xds.CONSUMER, xds.MODEL),
         buckets,
-        max_dynamic_descriptors=max(counts[rate] for rate in common),
+        max_dynamic_descriptors=most,
     )
 
 
 def _limit(name: str, whose: str, headers: tuple[str, ...], buckets: list[xds.Config], **extra: Any) -> xds.Config:
     """Return a filter with a bucket for each combination of the values of some request headers."""
-    actions = [
-        {"request_headers": {"header_name": header, "descriptor_key": header[len(xds.HEADER_PREFIX) :]}}
-        for header in headers
-    ]
-    return xds.extension(
+    return limit_filter(
         f"{name}_limits",
-        "extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
-        stat_prefix=f"{name}_limits",
+        [{"actions": values_of((header[len(xds.HEADER_PREFIX) :], header) for header in headers)}],
+        buckets,
         status={"code": "TooManyRequests"},
-        filter_enabled=_ALWAYS,
-        filter_enforced=_ALWAYS,
-        enable_x_ratelimit_headers="DRAFT_VERSION_03",
         enable_retry_after_header=True,
-        always_consume_default_token_bucket=False,
-        rate_limits=[{"actions": actions}],
-        descriptors=buckets,
         response_headers_to_add=[{"header": {"key": xds.LIMIT, "value": whose}}],
         **extra,
     )
-
-
-def _bucket(tokens: int, **entries: str) -> xds.Config:
-    return {
-        "entries": [{"key": key, "value": value} if value else {"key": key} for key, value in entries.items()],
-        "token_bucket": {"max_tokens": tokens, "tokens_per_fill": tokens, "fill_interval": "60s"},
-    }
 
 
 def _rates(tables: dict[str, Rates]) -> xds.Config:

@@ -73,13 +73,27 @@ def token_consumer_script(claims: Iterable[tuple[str, str]], tokens: Iterable[tu
 
 def limits_script(tables: Mapping[str, Rates]) -> str:
     """Return the script of the limits; ``tables`` are the rates of each consumer that has some for models."""
+    return "\n".join([*_rates(tables), _source("limits.lua")])
+
+
+def tokens_script(tables: Mapping[str, Rates], consumers: Mapping[str, int], models: Mapping[str, int]) -> str:
+    """Return the script that knows what is owed: the limits of consumers for models, of consumers and of models."""
+    texts = (
+        ("CONSUMERS", "".join(f"{name}\t{rate}\n" for name, rate in consumers.items())),
+        ("MODELS", "".join(f"{name}\t{rate}\n" for name, rate in models.items())),
+    )
+    found = [*_rates(tables), *(f"local {name} = {lua_string(text)}" for name, text in texts)]
+    return "\n".join([*found, *map(_source, ("locate.lua", "tell_limits.lua", "read_usage.lua", "tokens.lua"))])
+
+
+def _rates(tables: Mapping[str, Rates]) -> tuple[str, str]:
+    """Return the tables as Lua's MEMBERS, which names that of each consumer, and TABLES; equal ones are one."""
     names: dict[Rates, str] = {}
     members = "".join(f"{consumer}\t{names.setdefault(rates, str(len(names)))}\n" for consumer, rates in tables.items())
     texts = (
         f"{name}\n" + "".join(f"\t{model}\t{rate}\n" for model, rate in rates) + "\n" for rates, name in names.items()
     )
-    found = (f"local MEMBERS = {lua_string(members)}", f"local TABLES = {lua_string(''.join(texts))}")
-    return "\n".join([*found, _source("limits.lua")])
+    return f"local MEMBERS = {lua_string(members)}", f"local TABLES = {lua_string(''.join(texts))}"
 
 
 def anthropic_script(most_tokens: int) -> str:

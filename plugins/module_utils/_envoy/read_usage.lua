@@ -260,7 +260,7 @@ local function learn(handle, answer, s)
   s.usage, s.model = nil, nil
 end
 
-local function read_whole(handle)
+local function read_whole(handle, count)
   local s, answer, simple = nil, {}, nil
   for chunk in handle:bodyChunks() do
     local length = chunk:length()
@@ -280,8 +280,10 @@ local function read_whole(handle)
         scan(s, text, 1)
         learn(handle, answer, s)
       end
+      if count then count(answer, length) end
     end
   end
+  return answer
 end
 
 -- Where the next usage that is an object may be.
@@ -301,7 +303,7 @@ local LINE_ENDS = {
   ["\r\n"] = 1, ["\r\n\r"] = 1, ["\r\n\r\n"] = true,
 }
 
-local function read_stream(handle, hide)
+local function read_stream(handle, hide, count)
   -- An incomplete line is in `held`, where it may have to be left out, or has gone on and is in the scanner `open`.
   local held, open, ends, events = "", nil, nil, 0
   local answer, last, sent = {}, nil, nil
@@ -364,6 +366,7 @@ local function read_stream(handle, hide)
     last, sent = chunk, ""
     if length > 0 then
       local text = chunk:getBytes(0, length)
+      local piece = text
       local final = byte(text, length)
       local whole = held == "" and not open and not ends and (final == 10 or final == 13)
       if not whole or not answer.model or usage_at(text, 1) then
@@ -376,27 +379,36 @@ local function read_stream(handle, hide)
       else
         sent = text
       end
+      if count then count(answer, length, piece) end
     end
   end
   -- A stream that ends in the midst of a line. What came last can still be changed, unless trailers came after it.
   if held ~= "" and last then pcall(last.setBytes, last, sent .. held) end
+  return answer
+end
+
+-- Reads an answer to its end and returns what it says of itself, if it is one that can be read. `count` is called with
+-- that and each of the answer's pieces: its length and, in a stream, its text.
+local function read_answer(handle, headers, request, count)
+  local encoding = headers:get("content-encoding")
+  if headers:get(":status") ~= "200" or (encoding and lower(encoding) ~= "identity") then return end
+  local kind = lower(headers:get("content-type") or "")
+  if find(kind, "^application/json") then return read_whole(handle, count) end
+  if find(kind, "^text/event%-stream") or request.hide_usage then
+    if request.hide_usage then headers:remove("content-length") end
+    return read_stream(handle, request.hide_usage, count)
+  end
 end
 
 function envoy_on_response(handle)
   local headers = handle:headers()
-  tell_limits(headers)
+  tell_limits(headers, headers:getNumValues("x-ratelimit-limit"))
   local known = handle:streamInfo():dynamicMetadata():get("gw")
-  local request = known and known.request
-  if not request then
-    if known and known.shown_model then show_model(handle, known.shown_model) end
-    return
-  end
-  local encoding = headers:get("content-encoding")
-  if headers:get(":status") ~= "200" or (encoding and lower(encoding) ~= "identity") then return end
-  local kind = lower(headers:get("content-type") or "")
-  if find(kind, "^application/json") then return read_whole(handle) end
-  if find(kind, "^text/event%-stream") or request.hide_usage then
-    if request.hide_usage then headers:remove("content-length") end
-    return read_stream(handle, request.hide_usage)
+  if not known then return end
+  if known.request then
+    -- Who counts tokens has read the answer.
+    if not known.tokens then read_answer(handle, headers, known.request) end
+  elseif known.shown_model then
+    show_model(handle, known.shown_model)
   end
 end

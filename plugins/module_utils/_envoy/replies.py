@@ -73,6 +73,14 @@ def compile_gateway_replies(spec: Spec) -> xds.Config:
                 "requests",
                 code="rate_limit_exceeded",
             ),
+            # The script that knows what is owed says when instead of "later".
+            _mapper(
+                xds.status_filter(402),
+                f"Rate limit reached for %RESP({xds.SPENT_LIMIT})%. Please try again later.",
+                "tokens",
+                code="rate_limit_exceeded",
+                status_code=429,
+            ),
             _mapper(xds.status_filter(504), "The model did not answer in time.", "server_error", code="timeout"),
             _mapper(xds.status_filter(503), "The model is not available now.", "server_error", code="unavailable"),
             _mapper(xds.status_filter(500, "GE"), "The gateway failed.", "server_error", code="internal_error"),

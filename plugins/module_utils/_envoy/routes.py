@@ -77,6 +77,8 @@ _NOT_FOR_CLIENTS = (
     "x-ratelimit-limit",
     "x-ratelimit-remaining",
     "x-ratelimit-reset",
+    # It would pass for the gateway's own.
+    xds.SPENT_LIMIT,
 )
 _RETRY_PRIORITY = xds.extension(
     "envoy.retry_priorities.previous_priorities",

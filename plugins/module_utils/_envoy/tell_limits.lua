@@ -5,13 +5,14 @@
 local function duration(milliseconds)
   if milliseconds < 1000 then return milliseconds == 0 and "0s" or milliseconds .. "ms" end
   if milliseconds < 60000 then return milliseconds / 1000 .. "s" end
-  return "1m0s"
+  return math.floor(milliseconds / 60000) .. "m" .. milliseconds % 60000 / 1000 .. "s"
 end
 
-local function tell_limits(headers)
+-- `number` is how many of the filters that have counted the request were those of requests.
+local function tell_limits(headers, number)
   -- Each filter that has counted the request has added its own, the last one first: it is the one that may have refused.
   local limit, remaining
-  for index = 0, headers:getNumValues("x-ratelimit-limit") - 1 do
+  for index = 0, number - 1 do
     local left = tonumber(headers:getAtIndex("x-ratelimit-remaining", index))
     if not remaining or left < remaining then
       limit, remaining = tonumber(headers:getAtIndex("x-ratelimit-limit", index)), left

@@ -27,6 +27,9 @@ WITHOUT = "x-gw-without"
 # How often the consumer may ask for the model, and, in an answer, which limit a request was refused for.
 RATE = "x-gw-rate"
 LIMIT = "x-gw-limit"
+# The same for limits on tokens; and what begins the headers by which their parts tell each other who takes how much.
+SPENT_LIMIT = "x-gw-token-limit"
+TOKENS = "x-gw-tokens-"
 # In an answer: the parameter that a request was refused for.
 PARAM = "x-gw-param"
 REQUEST_ID = "x-request-id"
@@ -40,6 +43,7 @@ JWT_ISSUERS = "jwt_issuers"
 JWT_CONSUMERS = "jwt_consumers"
 READ_MODEL = "read_model"
 REQUEST_LIMITS = "request_limits"
+USAGE_LIMITS = "token_limits"
 ACCESS_LIST = "access_list"
 RENAME_MODEL = "rename_model"
 REFUSED_KEY = "refused_key"

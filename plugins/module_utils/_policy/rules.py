@@ -15,7 +15,11 @@ from typing import Callable
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import Finding
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.access import allowed_models
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.endpoints import UNSEEN_MODELS
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.limits import ModelLimits
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.limits import (
+    REQUESTS_PER_MINUTE,
+    TOKENS_PER_MINUTE,
+    ModelLimits,
+)
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Literal
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import BaseUrl
@@ -141,14 +145,19 @@ def _is_loopback(host: str) -> bool:
 
 
 def _consumer_without_limit(spec: Spec) -> Iterator[Place]:
-    limits = ModelLimits(spec)
+    limits = [ModelLimits(spec, what) for what in (REQUESTS_PER_MINUTE, TOKENS_PER_MINUTE)]
     for consumer in spec.consumers:
-        every_model = len(limits.of(consumer)) == len(allowed_models(spec, consumer))
-        if consumer.limits.requests_per_minute is None and (consumer.endpoints or not every_model):
+        own = consumer.limits
+        # Endpoints without a model have no tokens.
+        whole = own.tokens_per_minute is not None and not consumer.endpoints
+        if own.requests_per_minute is not None or whole:
+            continue
+        limited = {model for each in limits for model, _limit in each.of(consumer)}
+        if consumer.endpoints or len(limited) < len(allowed_models(spec, consumer)):
             yield Place(
                 f"gateway_consumers.{consumer.name}",
                 "may send any number of requests",
-                "set limits.requests_per_minute",
+                "set limits.requests_per_minute or limits.tokens_per_minute",
             )
 
 

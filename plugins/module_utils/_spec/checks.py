@@ -27,6 +27,9 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.provider_c
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.telemetry_checks import check_telemetry
 
+# What a limit for a model states at least one of.
+LIMITS = ("requests_per_minute", "tokens_per_minute")
+
 
 def check_draft(spec: Draft, problems: Problems) -> None:
     """Note what is wrong between the places of a draft; what could not be read is left out."""
@@ -151,6 +154,9 @@ def _check_consumers(consumers: Iterable[Draft], models: Any, problems: Problems
                 _add_unmatched(pattern, f"{consumer.path}.models[{index}]", names, problems)
         limits = consumer.get("limits")
         limited = limits.get("models") if isinstance(limits, Draft) else None
+        for entry in (limited or {}).values():
+            if isinstance(entry, Draft) and not any(map(entry.states, LIMITS)):
+                problems.add(entry.path, f"needs {' or '.join(LIMITS)}")
         if names and limited:
             chosen = tuple(pattern for _index, pattern in patterns)
             if chosen not in allowed:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How often a consumer may ask for each model."""
+"""How much a consumer may ask of each model."""
 
 from __future__ import annotations
 
@@ -10,14 +10,21 @@ from collections.abc import Iterable
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Consumer, ModelLimit, Spec
 
-# Pairs of a model and the highest number of its requests in a minute, sorted.
+REQUESTS_PER_MINUTE = "requests_per_minute"
+TOKENS_PER_MINUTE = "tokens_per_minute"
+
+# Pairs of a model and the highest number of its requests, or tokens, in a minute, sorted.
 Rates = tuple[tuple[str, int], ...]
 
 
 class ModelLimits:
-    """The limits for models of a spec's consumers, with a memory: equal limits cost what one costs."""
+    """The limits for models of a spec's consumers, with a memory: equal limits cost what one costs.
 
-    def __init__(self, spec: Spec) -> None:
+    ``what`` is the limit that is looked at, by its key in a spec.
+    """
+
+    def __init__(self, spec: Spec, what: str) -> None:
+        self._what = what
         self._names = spec.model_names
         self._known: dict[tuple[tuple[str, ...], tuple[ModelLimit, ...]], Rates] = {}
 
@@ -37,8 +44,10 @@ class ModelLimits:
 
     def _resolved(self, allowed: Iterable[str], limits: tuple[ModelLimit, ...]) -> Rates:
         rates: dict[str, int] = {}
-        for limit in limits:
-            for model in self._names.matching(limit.name):
-                rates[model] = min(rates.get(model, limit.requests_per_minute), limit.requests_per_minute)
-        rates.update({limit.name: limit.requests_per_minute for limit in limits if limit.name in rates})
+        stated = [(limit.name, getattr(limit, self._what)) for limit in limits]
+        stated = [(name, rate) for name, rate in stated if rate is not None]
+        for name, rate in stated:
+            for model in self._names.matching(name):
+                rates[model] = min(rates.get(model, rate), rate)
+        rates.update({name: rate for name, rate in stated if name in rates})
         return tuple((model, rates[model]) for model in allowed if model in rates)

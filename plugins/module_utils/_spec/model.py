@@ -68,6 +68,7 @@ ORIGIN = Text(
 CLAIM_VALUE = Text(r"^[ -~]+$", "printable ASCII characters")
 CLAIM_NAME = Text(r"^[!-~]+$", "the name of a claim such as 'client_id'")
 REQUESTS = Integer(1, 100000000)
+TOKENS = Integer(1, 500000000)
 
 # What is said of keys that later releases serve: never ignored, and never taken for a typing error.
 NOT_YET = "is not supported yet"
@@ -208,7 +209,11 @@ class SharedLimits:
         default=None,
         metadata=spec(REQUESTS, "The highest number of requests in a minute, of all consumers together."),
     )
-    refused: ClassVar[Mapping[str, str]] = {"tokens_per_minute": NOT_YET, "tokens_per_day": NOT_YET}
+    tokens_per_minute: int | None = field(
+        default=None,
+        metadata=spec(TOKENS, "The highest number of tokens in a minute, sent and received, of all consumers."),
+    )
+    refused: ClassVar[Mapping[str, str]] = {"tokens_per_day": NOT_YET}
 
 
 @dataclass(frozen=True)
@@ -254,10 +259,15 @@ class ModelLimit:
     """How often a consumer may ask for a model; ``name`` may be a pattern, and is then the limit of each it matches."""
 
     name: str
-    requests_per_minute: int = field(
-        metadata=spec(REQUESTS, "The highest number of requests in a minute for the model.")
+    requests_per_minute: int | None = field(
+        default=None,
+        metadata=spec(REQUESTS, "The highest number of requests in a minute for the model."),
     )
-    refused: ClassVar[Mapping[str, str]] = {"tokens_per_minute": NOT_YET, "tokens_per_day": NOT_YET}
+    tokens_per_minute: int | None = field(
+        default=None,
+        metadata=spec(TOKENS, "The highest number of tokens in a minute for the model, sent and received."),
+    )
+    refused: ClassVar[Mapping[str, str]] = {"tokens_per_day": NOT_YET}
 
 
 @dataclass(frozen=True)
@@ -268,6 +278,10 @@ class Limits:
         default=None,
         metadata=spec(REQUESTS, "The highest number of requests in a minute, over all models."),
     )
+    tokens_per_minute: int | None = field(
+        default=None,
+        metadata=spec(TOKENS, "The highest number of tokens in a minute, sent and received, over all models."),
+    )
     models: tuple[ModelLimit, ...] = field(
         default=(),
         metadata=spec(
@@ -277,7 +291,7 @@ class Limits:
             "own name goes before, and of several that match the lowest holds.",
         ),
     )
-    refused: ClassVar[Mapping[str, str]] = {"tokens_per_minute": NOT_YET, "tokens_per_day": NOT_YET}
+    refused: ClassVar[Mapping[str, str]] = {"tokens_per_day": NOT_YET}
 
 
 @dataclass(frozen=True)

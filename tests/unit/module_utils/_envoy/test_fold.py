@@ -58,6 +58,7 @@ def test_everything_is_in_it() -> None:
         "remember",
         "read_model",
         "access_list",
+        "token_limits",
         "request_limits",
         "refused_key",
         "envoy.filters.http.router",

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import limits, lua
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import buckets, limits, lua
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import host_from_options
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
 
@@ -50,7 +50,7 @@ rates = st.sampled_from(RATES)
 def _few_wildcards() -> Iterator[None]:
     """So few that some rates are named."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(limits, "_MOST_WILDCARDS", 4)
+        patch.setattr(buckets, "_MOST_WILDCARDS", 4)
         yield
 
 

@@ -121,7 +121,7 @@ def test_consumer_without_limit() -> None:
             "warn",
             "gateway_consumers.search-team",
             "may send any number of requests",
-            "set limits.requests_per_minute",
+            "set limits.requests_per_minute or limits.tokens_per_minute",
         )
     ]
 

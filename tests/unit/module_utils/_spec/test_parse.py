@@ -103,7 +103,7 @@ def test_every_key_arrives_in_the_model() -> None:
                 fallbacks=(Target("vllm", "qwen3-32b", 1),),
                 timeouts=Timeouts(first_byte=90.0, idle=300.0),
                 price=Price(1.25, 10.0),
-                limits=SharedLimits(3000),
+                limits=SharedLimits(3000, 2000000),
             ),
             Model("text-embedding-3-small", targets=(Target("openai", "text-embedding-3-small", 1),)),
         ),
@@ -122,7 +122,7 @@ def test_every_key_arrives_in_the_model() -> None:
                     Reference("vault", "kv/consumers/search", "previous"),
                 ),
                 ConsumerJwt("keycloak", "search-service"),
-                Limits(600, (ModelLimit("gpt-5", 60),)),
+                Limits(600, 200000, (ModelLimit("gpt-5", 60, 50000),)),
             ),
         ),
         jwt_issuers=(

@@ -51,11 +51,6 @@ SEARCH = (CONSUMERS, "search-team")
         ((*PUBLIC, 5), 1, "gateway_listeners.public.5: is not a known key; known are address, port, tls, cors"),
         # Keys and words of later releases.
         (
-            (*SEARCH, "limits", "tokens_per_minute"),
-            5,
-            "gateway_consumers.search-team.limits.tokens_per_minute: is not supported yet",
-        ),
-        (
             (*SEARCH, "limits", "models", "gpt-6"),
             {"requests_per_minute": 1},
             "gateway_consumers.search-team.limits.models.gpt-6: no model named 'gpt-6'; did you mean 'gpt-5'?",
@@ -84,12 +79,7 @@ SEARCH = (CONSUMERS, "search-team")
         (
             (*SEARCH, "limits", "models", "gpt-5"),
             {},
-            "gateway_consumers.search-team.limits.models.gpt-5.requests_per_minute: is required",
-        ),
-        (
-            (*GPT, "limits", "tokens_per_minute"),
-            7,
-            "gateway_models.gpt-5.limits.tokens_per_minute: is not supported yet",
+            "gateway_consumers.search-team.limits.models.gpt-5: needs requests_per_minute or tokens_per_minute",
         ),
         (
             (*SEARCH, "limits", "tokens_per_day"),

@@ -45,13 +45,17 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
         "fallbacks": [],
         "timeouts": {"first_byte": "120s", "idle": "300s"},
     }
-    assert resources["gateway_models.gpt-5"]["limits"] == {"requests_per_minute": 3000}
+    assert resources["gateway_models.gpt-5"]["limits"] == {
+        "requests_per_minute": 3000,
+        "tokens_per_minute": 2000000,
+    }
     assert resources["gateway_endpoints.files"] == {"provider": "openai"}
     assert resources["gateway_consumers.batch"]["endpoints"] == ["files", "batches"]
     assert resources["gateway_consumers.batch"]["limits"] == {}
     assert resources["gateway_consumers.search-team"]["limits"] == {
         "requests_per_minute": 600,
-        "models": {"gpt-5": {"requests_per_minute": 60}},
+        "tokens_per_minute": 200000,
+        "models": {"gpt-5": {"requests_per_minute": 60, "tokens_per_minute": 50000}},
     }
     assert resources["gateway_models.gpt-5"]["fallbacks"] == [{"provider": "vllm", "model": "qwen3-32b"}]
     assert resources["gateway_providers.openai"] == {
