@@ -404,3 +404,25 @@ def pythons() -> Callable[[str], str | None]:
         return None
 
     return find
+
+
+class TestWithoutAModel:
+    def test_files(self, client: openai.OpenAI) -> None:
+        file = client.files.create(file=("a.jsonl", b"{}\r\n--"), purpose="batch")
+        assert (file.filename, file.bytes, file.purpose) == ("a.jsonl", 6, "batch")
+        assert file.id in [each.id for each in client.files.list()]
+        assert client.files.content(file.id).read() == b"{}\r\n--"
+        assert client.files.delete(file.id).deleted
+        with pytest.raises(openai.NotFoundError):
+            client.files.retrieve(file.id)
+
+    def test_batches(self, client: openai.OpenAI) -> None:
+        batch = client.batches.create(completion_window="24h", endpoint="/v1/embeddings", input_file_id="file-1")
+        assert client.batches.retrieve(batch.id).endpoint == "/v1/embeddings"
+        assert client.batches.cancel(batch.id).status == "cancelling"
+
+    def test_forms(self, client: openai.OpenAI) -> None:
+        answer = client.audio.transcriptions.create(model="whisper", file=("a.wav", b"RIFF"))
+        assert answer.text == "a.wav of 4 bytes for whisper"
+        with pytest.raises(openai.BadRequestError):
+            client.audio.transcriptions.create(model="", file=("a.wav", b"RIFF"))

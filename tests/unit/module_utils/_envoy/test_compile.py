@@ -69,6 +69,15 @@ def move_provider(raw: dict[str, Any]) -> None:
     raw["gateway_providers"]["vllm"]["base_url"] = "http://10.20.0.9:8000/v1"
 
 
+def add_endpoint(raw: dict[str, Any]) -> None:
+    raw["gateway_endpoints"]["uploads"] = {"provider": "openai"}
+    raw["gateway_consumers"]["batch"]["endpoints"].append("uploads")
+
+
+def no_endpoints(raw: dict[str, Any]) -> None:
+    del raw["gateway_endpoints"], raw["gateway_consumers"]["batch"]["endpoints"]
+
+
 def move_metrics(raw: dict[str, Any]) -> None:
     raw["gateway_metrics"] = {"port": 9000}
 
@@ -87,6 +96,9 @@ def move_listener(raw: dict[str, Any]) -> None:
         (add_model, {"envoy/rds-gateway.json"}),
         (add_model_with_a_fallback, {"envoy/cds.json", "envoy/rds-gateway.json", "envoy/rds-egress.json"}),
         (move_provider, {"envoy/cds.json", "envoy/rds-gateway.json", "envoy/rds-egress.json"}),
+        (add_endpoint, {"envoy/ecds-request.json", "envoy/rds-gateway.json"}),
+        # The time that a request may take to arrive.
+        (no_endpoints, {"envoy/ecds-request.json", "envoy/rds-gateway.json", "envoy/lds.json"}),
         (move_listener, {"envoy/lds.json"}),
         (move_metrics, BOOTSTRAPS),
     ],
@@ -117,6 +129,19 @@ def test_one_version_for_all_files() -> None:
     moved = files(example(move_listener))
     assert moved["envoy/lds.json"]["version_info"] != found["envoy/lds.json"]["version_info"]
     assert moved["envoy/cds.json"]["version_info"] == moved["envoy/lds.json"]["version_info"]
+
+
+def test_every_map_is_there() -> None:
+    """Tokens, web pages and endpoints without a model go on from each other."""
+    raw = every_key()
+    (configuration,) = compile_resources(parse_spec(raw), HOST)["rds-gateway.json"]
+    tree, seen = configuration["virtual_hosts"][0]["matcher"], []
+    while tree:
+        seen.append(tree["matcher_tree"]["input"]["name"] if "matcher_tree" in tree else "list")
+        last = tree.get("on_no_match", {})
+        tree = last.get("matcher")
+    assert seen == [xds.MODEL, xds.ENDPOINT, xds.ACCESS, "list"]
+    assert last["action"]["typed_config"]["name"] == "before_the_key"
 
 
 class TestNames:

@@ -71,11 +71,24 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
     for model in models.values():
         model["fallbacks"] = [entry for entry in model["fallbacks"] if entry not in model["targets"]]
     patterns = st.lists(st.sampled_from(["*", *sorted(models)]), min_size=1, max_size=2, unique=True)
+    endpoints = {
+        name: {"provider": draw(st.sampled_from(sorted(providers)))}
+        for name in draw(st.lists(st.sampled_from(["files", "batches"]), unique=True))
+    }
     consumers = {
-        name: {"api_keys": [f"env://{name.upper()}"], "models": draw(patterns)}
+        name: {
+            "api_keys": [f"env://{name.upper()}"],
+            "models": draw(patterns),
+            "endpoints": draw(st.lists(st.sampled_from(sorted(endpoints)), unique=True)) if endpoints else [],
+        }
         for name in draw(st.lists(st.sampled_from(["u", "v", "w"]), unique=True))
     }
-    return raw_spec(gateway_providers=providers, gateway_models=models, gateway_consumers=consumers)
+    return raw_spec(
+        gateway_providers=providers,
+        gateway_models=models,
+        gateway_endpoints=endpoints,
+        gateway_consumers=consumers,
+    )
 
 
 # ---- what Envoy would do with a set of files
@@ -96,17 +109,35 @@ def routes(tree: Mapping[str, Any]) -> dict[str, Any]:
     return {name: entry["action"]["typed_config"] for name, entry in entries.items()}
 
 
+def without_model(files: Files, header: str) -> dict[str, Any]:
+    """The routes that a header picks where there is no model."""
+    tree = matcher(files, GATEWAY)
+    while "matcher" in tree.get("on_no_match", {}):
+        tree = tree["on_no_match"]["matcher"]
+        if tree["matcher_tree"]["input"]["name"] == header:
+            return routes(tree)
+    return {}
+
+
 def listings(files: Files) -> dict[str, Any]:
-    other = matcher(files, GATEWAY).get("on_no_match")
-    return routes(other["matcher"]) if other else {}
+    return without_model(files, xds.ACCESS)
+
+
+def pairs_in_script(files: Files, name: str) -> list[list[str]]:
+    script = resources(files, REQUEST)[0]["typed_config"]["default_source_code"]["inline_string"]
+    literal = re.search(f'^local {name} = "(.*)"$', script, re.MULTILINE)
+    text = re.sub(r"\\(\d{3})", lambda found: chr(int(found.group(1))), literal.group(1)) if literal else ""
+    return [line.split("\t") for line in text.splitlines()]
 
 
 def groups_of_consumers(files: Files) -> dict[str, str]:
-    script = resources(files, REQUEST)[0]["typed_config"]["default_source_code"]["inline_string"]
-    literal = re.match(r'local ACCESS = "(.*)"\n', script)
-    assert literal
-    text = re.sub(r"\\(\d{3})", lambda found: chr(int(found.group(1))), literal.group(1))
-    return dict(line.split("\t") for line in text.splitlines())
+    return dict(pairs_in_script(files, "ACCESS"))
+
+
+def may_use_endpoint(files: Files, consumer: str, endpoint: str) -> bool:
+    return [consumer, endpoint] in pairs_in_script(files, "ENDPOINT_USERS") and endpoint in without_model(
+        files, xds.ENDPOINT
+    )
 
 
 def may_use(files: Files, consumer: str, model: str) -> bool:
@@ -131,6 +162,9 @@ def gaps(files: Files) -> Iterator[str]:
     """Whatever a route or an endpoint names that is not there, and wrong names of models."""
     clusters = {cluster["name"]: cluster for cluster in resources(files, CDS)}
     egress = routes(matcher(files, EGRESS))
+    for endpoint, route in without_model(files, xds.ENDPOINT).items():
+        if route["route"]["cluster"] not in clusters:
+            yield f"{endpoint}: {route['route']['cluster']}"
     for model, route in routes(matcher(files, GATEWAY)).items():
         cluster = clusters.get(route["route"]["cluster"])
         if cluster is None:
@@ -181,6 +215,7 @@ def test_no_gap_in_any_order(before: dict[str, Any], after: dict[str, Any]) -> N
     at = xds_of(old)
     both = (old_spec, new_spec)
     allowed = [{consumer.name: set(allowed_models(spec, consumer)) for consumer in spec.consumers} for spec in both]
+    endpoints = [{(each.name, name) for each in spec.consumers for name in each.endpoints} for spec in both]
     patterns = [{consumer.name: consumer.models for consumer in spec.consumers} for spec in both]
     consumers = set(allowed[0]) | set(allowed[1])
     models = {model.name for spec in both for model in spec.models}
@@ -194,6 +229,11 @@ def test_no_gap_in_any_order(before: dict[str, Any], after: dict[str, Any]) -> N
                 # Who leaves may see a model that comes, if what was granted until then is every model.
                 if not any({model, "*"} & set(each.get(consumer, ())) for each in patterns):
                     assert not may_use(mixture, consumer, model)
+            for consumer, endpoint in itertools.product(consumers, ("files", "batches")):
+                if all((consumer, endpoint) in each for each in endpoints):
+                    assert may_use_endpoint(mixture, consumer, endpoint)
+                if not any((consumer, endpoint) in each for each in endpoints):
+                    assert not may_use_endpoint(mixture, consumer, endpoint)
             for consumer in set(allowed[0]) & set(allowed[1]):
                 assert groups_of_consumers(mixture)[consumer] in listings(mixture)
         at = step
