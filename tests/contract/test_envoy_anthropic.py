@@ -236,6 +236,14 @@ class TestRequests:
             assert answer.error["type"] == "invalid_request_error"
         assert not world.seen("claude") + world.seen("spare")
 
+    def test_what_is_refused_before(self, world: World) -> None:
+        """Nothing is looked at that was refused already, or has no body."""
+        assert world.ask("nobody").error["code"] == "model_not_found"
+        assert call(world.port, body=b'{"model":"alone"').status == 400
+        assert call(world.port, body=chat("alone"), key="sk-wrong").status == 401
+        assert call(world.port, "/v1/models", method="GET").status == 200
+        assert not world.seen("claude")
+
     def test_other_models_are_as_they_were(self, world: World) -> None:
         assert world.ask("plain", tools=TOOLS, temperature=1.5).status == 200
         body = world.asked("openai")
@@ -462,6 +470,8 @@ class TestAmongOthers:
             answer = world.ask(model, tools=TOOLS)
             assert (answer.status, answer.json["model"]) == (200, "openai-name")
         assert len(world.seen("openai")) == 6
+        internal = ("x-gw-", "x-envoy-")
+        assert not [name for seen in world.seen("openai") for name in seen["headers"] if name.startswith(internal)]
         assert not world.seen("claude") + world.seen("spare")
         line = world.gateway.logged(answer.headers)
         assert (line["gen_ai.request.model"], line["gen_ai.provider.name"], line["attempts"]) == (model, "openai", 1)
