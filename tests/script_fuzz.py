@@ -60,12 +60,15 @@ class Fuzz:
 
     # ---- requests
 
+    def asking(self, path: str) -> dict[str, str]:
+        """The headers of a request."""
+        return {"x_gw_consumer": "team", "__method": "POST", "__path": path, "content_type": "application/json"}
+
     def request(self, body: bytes) -> str | None:
         """Check what is read of a request and what is sent on."""
         path = CHAT if self.dice.random() < 0.6 else EMBEDDINGS
         name = self.dice.choice(NAMES)
-        given = {"x_gw_consumer": "team", "__method": "POST", "__path": path, "content_type": "application/json"}
-        result = self.reader.ask(body, name, **given)
+        result = self.reader.ask(body, name, **self.asking(path))
         found = result.headers[b"x-gw-model"]
         model = None if found is None else found.decode()
         before = strictly(body)
@@ -138,7 +141,9 @@ class Fuzz:
     def answer(self) -> str | None:
         """Check what is read of an answer, and that it is passed on."""
         dice = self.dice
-        usage = {key: dice.choice((0, 7, 10**9, 10**9 + 1, -1, 1.5, "5", None)) for key in dice.sample(USAGE, 2)}
+        usage: dict[str, Any] = {
+            key: dice.choice((0, 7, 10**9, 10**9 + 1, -1, 1.5, "5", None)) for key in dice.sample(USAGE, 2)
+        }
         if dice.random() < 0.5:
             usage[dice.choice(("prompt_tokens_details", "output_tokens_details"))] = dice.choice(
                 ({"cached_tokens": 3, "reasoning_tokens": 4}, None, {"x": {"cached_tokens": 1}}, 7)

@@ -140,13 +140,13 @@ def usage_of(value: Any) -> dict[str, float]:
             if key in NAMES and counts(number):
                 found[NAMES[key]] = number
             for name, sides in DETAILS.items():
-                inner = number.get(name) if isinstance(number, dict) else None
+                inner: Any = number.get(name) if isinstance(number, dict) else None
                 if key in [f"{side}_tokens_details" for side in sides] and counts(inner):
                     found[name.partition("_")[0]] = inner
     return {"input": 0, "output": 0, **found} if found else {}
 
 
-def counts(value: object) -> bool:
+def counts(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 10**9
 
 
@@ -160,7 +160,7 @@ def split(data: st.DataObject, text: bytes, most: int = 6) -> list[bytes]:
     return [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)])]
 
 
-TOKENS = st.integers(0, 3 * 10**9) | st.sampled_from([None, "5", True, 1.5, -1, {}, [1]])
+TOKENS: st.SearchStrategy[Any] = st.integers(0, 3 * 10**9) | st.sampled_from([None, "5", True, 1.5, -1, {}, [1]])
 DETAIL = st.dictionaries(st.sampled_from(["cached_tokens", "reasoning_tokens", "audio_tokens", "x"]), TOKENS)
 USAGES = st.dictionaries(
     st.sampled_from(["prompt_tokens", "completion_tokens", "total_tokens", "cost"]), TOKENS
@@ -285,7 +285,7 @@ class TestWholeAnswers:
             ("application/json", {":status": "500"}),
         ],
     )
-    def test_what_is_not_read(self, answers: Answers, kind: str, headers: dict[str, str]) -> None:
+    def test_what_is_not_read(self, answers: Answers, kind: str, headers: dict[str, Any]) -> None:
         body = b'{"usage":{"prompt_tokens":3}}'
         assert answers.read(body, kind=kind, **headers).usage == {}
 
