@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from contract.gateway_process import Gateway, Provider, free_port, gateway, providers, secret_of
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 SPECS = int(os.environ.get("ROUTING_SPECS", "30"))
@@ -197,7 +197,13 @@ def fails(spec: dict[str, Any], name: str) -> bool:
 
 
 @given(st.data(), specs())
-@settings(max_examples=SPECS, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=SPECS,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    # A spec takes most of a second, so the one that fails is shown as it is.
+    phases=[Phase.reuse, Phase.generate],
+)
 def test_envoy_does_what_the_spec_says(world: World, data: st.DataObject, drawn: dict[str, Any]) -> None:
     asked = data.draw(st.lists(requests(drawn), min_size=REQUESTS, max_size=REQUESTS))
     spec = world.switch(drawn)
