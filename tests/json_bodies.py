@@ -33,6 +33,8 @@ SPLINTERS = (
     *(b"\xef\xbb\xbf", b"\xff", b"\xc0\xa2", b"\xc5\xbf", b"\xe2\x84\xaa", b"\xed\xa0\x80", b"\x1b", b"\x7f", b"\xa0"),
     *(b'"stream":true,', b'"stream_options":{},', b'"include_usage":true', b"true", b"NaN", b"{}", b"\xe2\x80\xa8"),
 )
+# Where strings begin and end for those who know no comments and no other quotes is somewhere else for those who do.
+HIDDEN_QUOTES = ("""'"'""", '/*"*/', '//"\n', '#"\n', """'"',1""")
 SPACES = ("", "", "", " ", "\n", "\t", "\r\n", "  ")
 ENCODINGS = ("utf-16-le", "utf-16-be", "utf-16", "utf-32-le", "utf-32-be", "utf-32", "utf-8-sig", "utf-7")
 
@@ -40,6 +42,8 @@ ENCODINGS = ("utf-16-le", "utf-16-be", "utf-16", "utf-32-le", "utf-32-be", "utf-
 def random_body(dice: random.Random) -> bytes:
     """A body, as a client may send it or somebody who means harm."""
     kind = dice.random()
+    if kind < 0.03:
+        return _hidden(dice).encode("utf-8", "surrogatepass")
     text = _members(dice, odd=0.0 if kind < 0.35 else 0.35)
     if kind < 0.55:
         return text.encode("utf-8", "surrogatepass")
@@ -62,8 +66,17 @@ def random_body(dice: random.Random) -> bytes:
     return bytes(body)
 
 
+def _hidden(dice: random.Random) -> str:
+    """A model that is within a string for some."""
+    quote, inner = dice.choice(HIDDEN_QUOTES), _members(dice, odd=0.2).strip()[1:-1]
+    hidden = f'{quote}{dice.choice(("", "]"))},{inner},"y":{dice.choice(("", "["))}{quote}'
+    before, after = dice.choice((('{"x":[', "]"), ('{"x":', ""), ("{", '"z":1'), ('{"x":{"v":[', "]}")))
+    return f'{before}{hidden}{after},"model":"{dice.choice(MODELS)}"}}'
+
+
 def _members(dice: random.Random, odd: float) -> str:
-    parts = [f'"model"{_space(dice)}:{_space(dice)}"{dice.choice(MODELS)}"'] if dice.random() > odd / 3 else []
+    key = "model" if dice.random() > odd / 3 else dice.choice(ODD_KEYS)
+    parts = [f'"{key}"{_space(dice)}:{_space(dice)}"{dice.choice(MODELS)}"']
     for key in dice.sample(KEYS, dice.randint(0, 4)):
         parts.append(f'"{key}"{_space(dice)}:{_space(dice)}{_value_of(dice, key)}')
     if dice.random() < odd * 2:

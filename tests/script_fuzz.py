@@ -84,7 +84,7 @@ class Fuzz:
         sent = body if result.body is None else result.body
         if name is not None:
             renamed = self.renamer.ask(sent, "other").body
-            why = self.same(sent, renamed, name, "other", chat=False)
+            why = "refused" if renamed is None else self.same(sent, renamed, name, "other", chat=False)
             if why:
                 return f"{why}, at the egress listener: {body!r}"
         why = self.same(body, sent, model, name or model, chat=path == CHAT)
@@ -99,7 +99,8 @@ class Fuzz:
         if before.keys() != after.keys():
             return f"read before by {before.keys()}, after by {after.keys()}"
         for way, found in before.items():
-            if values_of(found, "model") != [model]:
+            # By those who tell letter cases apart, and by those who do not.
+            if not [value for key, value in found if key == "model"] == values_of(found, "model") == [model]:
                 return f"{way}: {values_of(found, 'model')} instead of {model!r}"
             if values_of(after[way], "model") != [name]:
                 return f"{way}: sent {values_of(after[way], 'model')} instead of {name!r}"
@@ -213,8 +214,8 @@ def is_text(value: Any) -> bool:
 
 
 def asks_for_usage(pairs: Pairs) -> bool:
-    (options,) = values_of(pairs, "stream_options") or [None]
-    return isinstance(options, Pairs) and values_of(options, "include_usage") == [True]
+    options = values_of(pairs, "stream_options")
+    return len(options) == 1 and isinstance(options[0], Pairs) and values_of(options[0], "include_usage") == [True]
 
 
 def keeps_options(before: Pairs, after: Pairs) -> bool:
