@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -97,7 +98,7 @@ def raw_spec(port: int, provider: Provider, workers: int = 1) -> dict[str, Any]:
             },
         },
         "gateway_consumers": {
-            **{f"own{n}": consumer(f"own{n}", tokens_per_minute=6000) for n in range(12)},
+            **{f"own{n}": consumer(f"own{n}", tokens_per_minute=6000) for n in range(13)},
             "small": consumer("small", tokens_per_minute=1200),
             "large": consumer("large", tokens_per_minute=60000),
             "two": consumer("two", models={"big-*": {"tokens_per_minute": 1200}}),
@@ -231,6 +232,25 @@ def test_who_leaves_a_stream_pays_for_what_has_come(world: World) -> None:
     assert text.count(b"data: ") == 100
     # About a token for each event, and something for the request.
     assert before - 330 <= world.left("own7") <= before - 100 + 60
+
+
+def test_who_resets_a_stream_of_http2_pays_for_what_has_come(world: World) -> None:
+    before = world.left("own12")
+    body = json.dumps(chat("free", stream=True, x_chunks=1000, x_delay=0.01))
+    command = ["curl", "-sS", "--http2-prior-knowledge", "--max-time", "1.5", "-H", "authorization: Bearer sk-own12"]
+    command += [
+        "-H",
+        "content-type: application/json",
+        "-d",
+        body,
+        f"http://127.0.0.1:{world.port}/v1/chat/completions",
+    ]
+    left = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert left.returncode == 28  # the time is over
+    time.sleep(0.2)
+    came = left.stdout.count("data: ")
+    assert came > 20
+    assert before - 1.1 * came - 350 <= world.left("own12") <= before - came + 300
 
 
 def test_who_leaves_before_an_answer_pays_for_the_request(world: World) -> None:
