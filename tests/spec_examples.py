@@ -48,6 +48,7 @@ _EVERY_KEY: dict[str, Any] = {
             "type": "openai_compatible",
             "base_url": ["http://10.20.0.5:8000/v1", "http://10.20.0.6:8000/v1"],
             "stream_usage": "as_is",
+            "proxy": "http://proxy.example:3128",
         },
         "claude": {"type": "anthropic", "base_url": "https://api.anthropic.com/v1", "max_tokens": 8192},
     },

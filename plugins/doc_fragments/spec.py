@@ -69,6 +69,9 @@ options:
         gateway host, or PEM text.'
       - C(tls.server_name), string - The name that the provider's certificate has to be for, and that is asked
         for (SNI), where that is not the host of the URL.
+      - 'C(proxy), URL - The forward proxy that leads to the provider, such as C(http://proxy.example.com:3128),
+        for http and https URLs alike: it is asked to C(CONNECT) to the host and port of the URL, whose name it
+        resolves. A proxy that wants credentials is not supported.'
     type: dict
   models:
     description:

@@ -59,8 +59,14 @@ def test_every_cluster_that_a_route_names_is_there(case: Case) -> None:
         if "route" in entry["action"]["typed_config"]
         for name in clusters_of(entry["action"]["typed_config"]["route"])
     }
+    tunnels = {
+        each["typed_config"]["cluster"]
+        for listener in files["envoy/lds.json"]["resources"]
+        for each in listener["filter_chains"][0]["filters"]
+        if "cluster" in each["typed_config"]
+    }
     fetched = {name for name in clusters if name.startswith("issuer:")}
-    assert named == clusters - fetched
+    assert named | tunnels == clusters - fetched
     issuers = json.dumps(files.get("envoy/ecds-jwt-issuers.json"))
     assert fetched == set(re.findall(r'"cluster": "(issuer:[^"]+)"', issuers))
 

@@ -159,6 +159,7 @@ class TestOptions:
 
 # Those within an entry.
 DICTIONARIES_OF_NAMES = {"limits.models"}
+DICTIONARIES_OF_TEXTS = {"headers"}
 
 
 def keys_of(record: Any, prefix: str = "") -> Iterator[str]:
@@ -451,6 +452,9 @@ def paths_in(value: Any, prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}"
             for entry in item.values():
                 yield from paths_in(entry, f"{prefix}{key}.*.")
+            continue
+        if key in DICTIONARIES_OF_TEXTS:
+            yield f"{prefix}{key}"
             continue
         entries = [entry for entry in item if isinstance(entry, dict)] if isinstance(item, list) else []
         path = f"{prefix}{key}[]" if entries else f"{prefix}{key}"

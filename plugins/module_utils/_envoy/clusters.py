@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,19 +18,14 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.deploymen
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.jwt import fetch_cluster_name
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.otlp import kept_back
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.proxies import endpoint_address, tunnel_match
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import provider_file
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.transport import is_ip, tls_match, verified_tls
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.transport import is_ip, tls_match, transport
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import JwtIssuer, Model, Spec, Target
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import Provider
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import BaseUrl
 
-# Envoy's own breakers (1024 requests and 3 retries for a whole cluster) would refuse before a provider does.
-_BREAKERS = {
-    "thresholds": [
-        {"max_connections": 100000, "max_pending_requests": 100000, "max_requests": 100000, "max_retries": 100000}
-    ]
-}
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _UPSTREAM_CODEC = xds.extension(
     "envoy.filters.http.upstream_codec", "extensions.filters.http.upstream_codec.v3.UpstreamCodec"
@@ -63,21 +57,6 @@ def compile_other_clusters(spec: Spec, deployments: Deployments) -> dict[str, xd
         if others is not None:
             found[model.name] = _model_cluster(model, deployments, others, "others")
     return found
-
-
-def _named(kind: str, name: str, content: xds.Config) -> xds.Config:
-    """Return a cluster whose name says what is in it, while its statistics stay those of the thing it is for."""
-    return xds.typed(
-        "config.cluster.v3.Cluster",
-        name=xds.content_name(kind, name, content),
-        alt_stat_name=_stat_name(kind, name),
-        **content,
-    )
-
-
-def _stat_name(kind: str, name: str) -> str:
-    # A dot in a cluster's name would cut the name short in Prometheus' labels.
-    return re.sub(r"[^A-Za-z0-9_-]", "_", f"{kind}_{name}")
 
 
 def _http_options(http_filters: list[xds.Config], idle: str | None = None, **extra: Any) -> xds.Config:
@@ -113,11 +92,10 @@ def _provider_cluster(provider: Provider, host: Host, kept_back_headers: Iterabl
     urls = provider.base_urls
     content: xds.Config = {
         "connect_timeout": "5s",
-        "circuit_breakers": _BREAKERS,
+        "circuit_breakers": xds.BREAKERS,
         # Answers differ much in length, so the number of open requests says more than turns.
         "lb_policy": "LEAST_REQUEST",
-        # A provider can be silent for minutes while it thinks: keep NAT from forgetting the connection.
-        "upstream_connection_options": {"tcp_keepalive": {"keepalive_time": 60, "keepalive_interval": 30}},
+        "upstream_connection_options": xds.KEEPALIVE,
         "typed_extension_protocol_options": _http_options(
             [
                 *anthropic.translation(provider),
@@ -127,18 +105,14 @@ def _provider_cluster(provider: Provider, host: Host, kept_back_headers: Iterabl
             ],
             _IDLE[urls[0].scheme],
         ),
-        **_discovery(urls),
+        **_discovery(provider),
+        **transport(provider, host),
     }
-    if urls[0].scheme == "https":
-        content.update(verified_tls(provider, host))
     if len(urls) > 1:
         content["outlier_detection"] = _outliers(max_ejection_percent=50)
     endpoints = [_endpoint(url, provider) for url in urls]
-    cluster = _named(
-        "provider", provider.name, {**content, "load_assignment": {"endpoints": [{"lb_endpoints": endpoints}]}}
-    )
-    cluster["load_assignment"] = {"cluster_name": cluster["name"], **cluster["load_assignment"]}
-    return cluster
+    content["load_assignment"] = {"endpoints": [{"lb_endpoints": endpoints}]}
+    return xds.cluster("provider", provider.name, content)
 
 
 def _credential(provider: Provider, host: Host) -> list[xds.Config]:
@@ -188,28 +162,22 @@ def _headers(provider: Provider) -> list[xds.Config]:
     ]
 
 
-def _discovery(urls: tuple[BaseUrl, ...]) -> xds.Config:
-    if all(is_ip(url.host) for url in urls):
+def _discovery(provider: Provider) -> xds.Config:
+    urls = provider.base_urls
+    if provider.proxy is not None or all(is_ip(url.host) for url in urls):
         return {"type": "STATIC"}
     # A big provider's name stands for ever changing addresses of one service; a name of one's own may well stand
     # for several machines, each of which has its share.
     logical = len(urls) == 1 and urls[0].scheme == "https"
-    dns = xds.extension(
-        "envoy.clusters.dns",
-        "extensions.clusters.dns.v3.DnsCluster",
-        all_addresses_in_single_endpoint=logical,
-        dns_lookup_family="V4_PREFERRED",
-        respect_dns_ttl=True,
-    )
-    return {"cluster_type": dns}
+    return {"cluster_type": xds.dns(all_addresses_in_single_endpoint=logical)}
 
 
 def _endpoint(url: BaseUrl, provider: Provider) -> xds.Config:
-    metadata = {xds.METADATA: {"provider": provider.name}, **tls_match(provider, url)}
+    described = {xds.METADATA: {"provider": provider.name}}
     return {
-        "metadata": {"filter_metadata": metadata},
+        "metadata": {"filter_metadata": {**described, **tls_match(provider, url), **tunnel_match(provider, url)}},
         "endpoint": {
-            "address": {"socket_address": {"address": url.host, "port_value": url.port}},
+            "address": endpoint_address(provider, url),
             # What becomes the Host header.
             "hostname": url.authority,
         },
@@ -246,11 +214,11 @@ def _issuer_cluster(issuer: JwtIssuer, url: BaseUrl, host: Host) -> xds.Config:
     return xds.typed(
         "config.cluster.v3.Cluster",
         name=name,
-        alt_stat_name=_stat_name("issuer", issuer.name),
+        alt_stat_name=xds.stat_name("issuer", issuer.name),
         connect_timeout="5s",
         load_assignment={"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
-        **_discovery((url,)),
-        **(verified_tls(place, host) if url.scheme == "https" else {}),
+        **_discovery(place),
+        **transport(place, host),
     )
 
 
@@ -286,7 +254,7 @@ def _model_cluster(
         "type": "STATIC",
         "lb_policy": "ROUND_ROBIN",
         "connect_timeout": "1s",
-        "circuit_breakers": _BREAKERS,
+        "circuit_breakers": xds.BREAKERS,
         "outlier_detection": _outliers(max_ejection_percent=100),
         # With everybody failing, ask them all rather than nobody.
         "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
@@ -300,9 +268,7 @@ def _model_cluster(
     ]
     # Without this factor the next rank would get requests as soon as one of several targets is left alone.
     policy = {"overprovisioning_factor": 100000}
-    cluster = _named(kind, model.name, {**content, "load_assignment": {"endpoints": endpoints, "policy": policy}})
-    cluster["load_assignment"] = {"cluster_name": cluster["name"], **cluster["load_assignment"]}
-    return cluster
+    return xds.cluster(kind, model.name, {**content, "load_assignment": {"endpoints": endpoints, "policy": policy}})
 
 
 def _target(model: Model, target: Target, rank: int, deployments: Deployments) -> xds.Config:

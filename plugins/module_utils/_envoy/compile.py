@@ -32,6 +32,10 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.listeners
     compile_listeners,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.otlp import compile_collector
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.proxies import (
+    compile_proxies,
+    compile_proxy_listeners,
+)
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.tokens import compile_tokens
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.transport import compile_provider_certificates
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import INSTANCES, Host
@@ -56,17 +60,18 @@ def compile_resources(spec: Spec, host: Host) -> dict[str, list[xds.Config]]:
     """Return the resources of each xDS file, by its name."""
     access = access_of(spec)
     providers = compile_provider_clusters(spec, host)
+    proxies = compile_proxies(spec)
     deployments = Deployments(spec, _names(providers))
     models = compile_model_clusters(spec, deployments)
     others = compile_other_clusters(spec, deployments)
     clusters = routes.Clusters(_names(providers), _names(models), _names(others))
     gateway_routes = routes.compile_gateway_routes(spec, access, clusters)
     all_clusters = [
-        *(*providers.values(), *models.values(), *others.values()),
+        *(*providers.values(), *models.values(), *others.values(), *proxies.values()),
         *(*compile_issuer_clusters(spec, host), *compile_collector(spec.otlp, host)),
     ]
     files = {
-        "lds.json": compile_listeners(spec, host),
+        "lds.json": [*compile_listeners(spec, host), *compile_proxy_listeners(proxies)],
         "cds.json": sorted(all_clusters, key=lambda cluster: cluster["name"]),
         routes.GATEWAY_FILE: [cors.with_policies(spec, jwt.with_token_route(spec, gateway_routes))],
         routes.EGRESS_FILE: [routes.compile_egress_routes(deployments)],

@@ -95,7 +95,9 @@ class _Fold:
     def _listener(self, listener: Config) -> Config:
         for chain in listener["filter_chains"]:
             for network_filter in chain["filters"]:
-                self._manager(network_filter["typed_config"])
+                # The other kind leads to a forward proxy, and reads nothing.
+                if "rds" in network_filter["typed_config"]:
+                    self._manager(network_filter["typed_config"])
             if "transport_socket" in chain:
                 self._tls(chain["transport_socket"]["typed_config"]["common_tls_context"])
         return listener

@@ -82,6 +82,7 @@ def _destination(provider: Provider) -> tuple[Any, ...]:
     """Return what decides who gets a provider's secrets; whatever is not set leaves it as it is."""
     tls = provider.tls or ProviderTls()
     known = {"ca": None if tls.ca is None else source_text(tls.ca), "server_name": tls.server_name}
+    known["proxy"] = None if provider.proxy is None else provider.proxy.text
     special = {key: value for key, value in known.items() if value is not None}
     return (provider.type, [url.text for url in provider.base_urls], *([special] if special else []))
 

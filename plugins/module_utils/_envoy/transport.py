@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is between a provider's cluster and its wire: TLS."""
+"""What is between a provider's cluster and its wire: TLS, and a forward proxy."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import ipaddress
 import posixpath
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.proxies import through_proxy
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import (
     authorities_file,
     client_authorities,
@@ -33,7 +34,22 @@ def is_ip(host: str) -> bool:
     return True
 
 
-def verified_tls(provider: Provider, host: Host) -> xds.Config:
+def transport(provider: Provider, host: Host) -> xds.Config:
+    """Return what a provider's connections go through: TLS where its URLs say so, and its proxy."""
+    found = _verified_tls(provider, host) if provider.base_urls[0].scheme == "https" else {}
+    if provider.proxy is None:
+        return found
+    if "transport_socket_matches" not in found:
+        return {"transport_socket": through_proxy(found.get("transport_socket"))}
+    return {
+        "transport_socket_matches": [
+            {**match, "transport_socket": through_proxy(match["transport_socket"])}
+            for match in found["transport_socket_matches"]
+        ]
+    }
+
+
+def _verified_tls(provider: Provider, host: Host) -> xds.Config:
     """Return TLS to each URL's host: its name is asked for and found in a certificate that a trusted CA signed."""
     tls = provider.tls or ProviderTls()
     names = sorted({tls.server_name or url.host for url in provider.base_urls})

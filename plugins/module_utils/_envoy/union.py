@@ -4,11 +4,11 @@
 
 """The steps from one set of xDS files to another that lose no request.
 
-Envoy reads changed files in no order, so no file may ever need what another has not brought yet. Clusters and egress
-routes are named by their content, and access groups by their meaning; hence a union of old and new is never
-ambiguous, and three sets of files, each accepted before the next, are enough:
+Envoy reads changed files in no order, so no file may ever need what another has not brought yet. Clusters, the tunnels
+of their proxies and egress routes are named by their content, and access groups by their meaning; hence a union of old
+and new is never ambiguous, and three sets of files, each accepted before the next, are enough:
 
-1. the old files, with the clusters, egress routes and access groups of both: adds only,
+1. the old files, with the clusters, tunnels, egress routes and access groups of both: adds only,
 2. the new files, with the same union: moves the traffic,
 3. the new files: prunes, once no request is left that began before.
 """
@@ -26,6 +26,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._errors import R
 Config = dict[str, Any]
 Files = dict[str, Config]
 
+_LISTENERS = "envoy/lds.json"
 _CLUSTERS = "envoy/cds.json"
 _EGRESS = "envoy/rds-egress.json"
 _GATEWAY = "envoy/rds-gateway.json"
@@ -92,11 +93,13 @@ def _written(resources: list[Config], version: str) -> bytes:
 
 
 def _with_union(files: Files, others: Files) -> Files:
-    """Return ``files`` with the clusters, egress routes, access groups and what listeners read of ``others`` added."""
+    """Return ``files`` with what of ``others`` may be there beside them: clusters and their tunnels, egress routes,
+    access groups and what listeners read."""
     result = dict(files)
     for path, content in others.items():
         if path.startswith(_FOR_LISTENERS):
             result.setdefault(path, content)
+    result[_LISTENERS] = _replaced(files[_LISTENERS], _all_tunnels(files, others))
     result[_CLUSTERS] = _replaced(files[_CLUSTERS], _all_clusters(files, others))
     result[_EGRESS] = _replaced(files[_EGRESS], [_all_egress_routes(files, others)])
     result[_GATEWAY] = _replaced(files[_GATEWAY], [_all_access(files, others)])
@@ -105,6 +108,17 @@ def _with_union(files: Files, others: Files) -> Files:
 
 def _replaced(content: Config, resources: list[Config]) -> Config:
     return {**content, "resources": resources}
+
+
+def _all_tunnels(files: Files, others: Files) -> list[Config]:
+    """Return the listeners of ``files`` with those to the forward proxies of ``others``."""
+    listeners = list(files[_LISTENERS]["resources"])
+    known = {listener["name"] for listener in listeners}
+    return listeners + [
+        listener
+        for listener in others[_LISTENERS]["resources"]
+        if "internal_listener" in listener and listener["name"] not in known
+    ]
 
 
 def _all_clusters(files: Files, others: Files) -> list[Config]:

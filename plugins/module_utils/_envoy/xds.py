@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -56,6 +57,15 @@ EGRESS = "egress"
 
 # What the gateway may add to a body: the provider's name of the model, and the question for its usage.
 BODY_GROWTH_BYTES = 64 * 1024
+
+# Envoy's own breakers (1024 requests and 3 retries for a whole cluster) would refuse before a provider does.
+BREAKERS: Config = {
+    "thresholds": [
+        {"max_connections": 100000, "max_pending_requests": 100000, "max_requests": 100000, "max_retries": 100000}
+    ]
+}
+# A provider can be silent for minutes while it thinks: keep NAT from forgetting the connection.
+KEEPALIVE: Config = {"tcp_keepalive": {"keepalive_time": 60, "keepalive_interval": 30}}
 
 _TYPES = "type.googleapis.com/"
 
@@ -110,6 +120,31 @@ def content_name(kind: str, name: str, content: Config) -> str:
     A release that changes a thing gives it another name, so that old and new can be there at the same time.
     """
     return f"{kind}:{name}@{digest(canonical_json(content))[:12]}"
+
+
+def cluster(kind: str, name: str, content: Config) -> Config:
+    """Return a cluster whose name says what is in it, while its statistics stay those of the thing it is for."""
+    named = typed(
+        "config.cluster.v3.Cluster", name=content_name(kind, name, content), alt_stat_name=stat_name(kind, name)
+    )
+    return {**named, **content, "load_assignment": {"cluster_name": named["name"], **content["load_assignment"]}}
+
+
+def stat_name(kind: str, name: str) -> str:
+    """Return what a cluster is called in statistics."""
+    # A dot in a cluster's name would cut the name short in Prometheus' labels.
+    return re.sub(r"[^A-Za-z0-9_-]", "_", f"{kind}_{name}")
+
+
+def dns(*, all_addresses_in_single_endpoint: bool) -> Config:
+    """Return the type of a cluster whose hosts are found by name."""
+    return extension(
+        "envoy.clusters.dns",
+        "extensions.clusters.dns.v3.DnsCluster",
+        all_addresses_in_single_endpoint=all_addresses_in_single_endpoint,
+        dns_lookup_family="V4_PREFERRED",
+        respect_dns_ttl=True,
+    )
 
 
 def exact_map(input_header: str, actions: dict[str, Config], on_no_match: Config | None = None) -> Config:

@@ -20,6 +20,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._release.layout 
 #: Seconds between two looks at what is in flight, and how often in a row nothing must be.
 _LOOK = 0.3
 _LOOKS = 3
+_TUNNELS = "proxy:"
 
 
 class Live:
@@ -155,5 +156,9 @@ def metrics_addresses(files: Mapping[str, bytes]) -> tuple[tuple[str, int], ...]
 
 
 def cluster_names(files: Mapping[str, bytes]) -> frozenset[str]:
-    """The names of the clusters in the xDS files of a release (pure)."""
-    return frozenset(str(cluster["name"]) for cluster in json.loads(files["envoy/cds.json"])["resources"])
+    """The names of the clusters in the xDS files of a release whose requests are to be waited for (pure).
+
+    Those of forward proxies are left out: a tunnel is a request that lasts as long as a provider's idle connection.
+    """
+    names = (str(cluster["name"]) for cluster in json.loads(files["envoy/cds.json"])["resources"])
+    return frozenset(name for name in names if not name.startswith(_TUNNELS))

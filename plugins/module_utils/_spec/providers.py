@@ -20,7 +20,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds impo
     spec,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Source
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import BaseUrl, Url
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import BaseUrl, ProxyUrl, Url
 
 #: The version of Azure's API that has the paths and the bodies of everybody else's.
 AZURE_V1 = "v1"
@@ -133,5 +133,14 @@ class Provider:
             Record(ProviderTls),
             "TLS to the provider, where it differs from what a public one needs. Certificates are always verified. "
             "Only with https URLs.",
+        ),
+    )
+    proxy: BaseUrl | None = field(
+        default=None,
+        metadata=spec(
+            ProxyUrl(),
+            "The forward proxy that leads to the provider, such as C(http://proxy.example.com:3128), for http and "
+            "https URLs alike: it is asked to C(CONNECT) to the host and port of the URL, whose name it resolves. "
+            "A proxy that wants credentials is not supported.",
         ),
     )

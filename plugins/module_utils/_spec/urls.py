@@ -14,6 +14,7 @@ from typing import ClassVar
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import KindError, Scalar, plain_text, show
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_PROXY_FORM = "must be the URL of a forward proxy such as 'http://proxy.example.com:3128'"
 _FORM = "must be a URL such as 'https://api.openai.com/v1'"
 # Of both Python and ECMAScript. The groups: scheme, host, port, path.
 URL_PATTERN = (
@@ -63,7 +64,7 @@ class Url(Scalar):
             raise KindError("must not hold credentials; write the key as api_key")
         if "?" in text or "#" in text:
             raise KindError("must not have a query or a fragment")
-        match = re.match(self.pattern, text)
+        match = re.match(URL_PATTERN, text)
         if match is None or text.endswith("\n") or len(text) > 2048:
             raise KindError(f"{show(text)} {_FORM}")
         scheme, host, digits, path = match.groups()
@@ -82,3 +83,21 @@ class Url(Scalar):
 
     def render(self, value: BaseUrl) -> str:
         return value.text
+
+
+@dataclass(frozen=True)
+class ProxyUrl(Url):
+    """The address of a forward proxy, as a URL with a port and nothing else."""
+
+    pattern: ClassVar[str] = r"^http://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?):[0-9]{1,5}/?$"
+
+    def convert(self, value: object) -> BaseUrl:
+        text = plain_text(value)
+        scheme, separator, rest = text.partition("://")
+        if "@" in rest.partition("/")[0]:
+            raise KindError("must not hold credentials: they would stand in the configuration in clear")
+        if separator and scheme.lower() in ("https", "socks", "socks4", "socks5", "socks5h"):
+            raise KindError("must begin with http://: TLS to the provider passes through the proxy all the same")
+        if re.match(self.pattern, text) is None:
+            raise KindError(f"{show(text)} {_PROXY_FORM}")
+        return super().convert(text)

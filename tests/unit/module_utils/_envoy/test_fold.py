@@ -40,15 +40,17 @@ def test_nothing_is_left_to_be_read() -> None:
 def test_everything_is_in_it() -> None:
     static = folded()["static_resources"]
     names = [listener["name"] for listener in static["listeners"]]
-    assert names == ["metrics", "listener:local", "listener:public", "egress"]
-    assert len(static["clusters"]) == 1 + 4 + 1 + 1 + 1
+    assert names[:-1] == ["metrics", "listener:local", "listener:public", "egress"]
+    assert names[-1].startswith("proxy:proxy.example:3128@")
+    assert len(static["clusters"]) == 1 + 4 + 1 + 1 + 1 + 1
     assert [secret["name"] for secret in static["secrets"]] == [
         "otlp-authorization-d949c935",
         "otlp-x-scope-orgid-d949c935",
         "provider-azure_eu-7c827513",
         "provider-openai-76664e95",
     ]
-    managers = [listener["filter_chains"][0]["filters"][0]["typed_config"] for listener in static["listeners"][1:]]
+    listeners = static["listeners"][1:-1]
+    managers = [listener["filter_chains"][0]["filters"][0]["typed_config"] for listener in listeners]
     assert all(manager["route_config"]["validate_clusters"] for manager in managers)
     assert [found["name"] for found in managers[1]["http_filters"]] == [
         "envoy.filters.http.health_check",

@@ -22,12 +22,14 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model impo
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
 
 HOST = host_from_options({"envoy": "/opt/envoy"})
-CDS, GATEWAY, EGRESS, REQUEST = (
+LDS, CDS, GATEWAY, EGRESS, REQUEST = (
+    "envoy/lds.json",
     "envoy/cds.json",
     "envoy/rds-gateway.json",
     "envoy/rds-egress.json",
     "envoy/ecds-request.json",
 )
+INTERNAL = "envoy_internal_address"
 Files = Mapping[str, bytes]
 
 
@@ -61,6 +63,8 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
         name: {"type": "openai", "base_url": f"https://{draw(host)}.example/v1", "api_key": f"env://{name.upper()}"}
         for name in ("a", "b", "c")
     }
+    for name in draw(st.lists(st.sampled_from(sorted(providers)), max_size=2, unique=True)):
+        providers[name]["proxy"] = f"http://{draw(host)}.example:3128"
     target = st.fixed_dictionaries(
         {"provider": st.sampled_from(sorted(providers)), "model": st.sampled_from(["x", "y"])}
     )
@@ -162,6 +166,19 @@ def gaps(files: Files) -> Iterator[str]:
     """Whatever a route or an endpoint names that is not there, and wrong names of models."""
     clusters = {cluster["name"]: cluster for cluster in resources(files, CDS)}
     egress = routes(matcher(files, EGRESS))
+    tunnels = {
+        listener["name"]: listener["filter_chains"][0]["filters"][0]["typed_config"].get("cluster")
+        for listener in resources(files, LDS)
+        if "internal_listener" in listener
+    }
+
+    def closed(provider: str) -> bool:
+        """Whether the tunnel to a provider, if there is one, lacks its listener or its proxy."""
+        (rank,) = clusters[provider]["load_assignment"]["endpoints"]
+        addresses = [endpoint["endpoint"]["address"] for endpoint in rank["lb_endpoints"]]
+        names = [each[INTERNAL]["server_listener_name"] for each in addresses if INTERNAL in each]
+        return any(tunnels.get(name) not in clusters for name in names)
+
     for endpoint, route in without_model(files, xds.ENDPOINT).items():
         if route["route"]["cluster"] not in clusters:
             yield f"{endpoint}: {route['route']['cluster']}"
@@ -174,6 +191,8 @@ def gaps(files: Files) -> Iterator[str]:
         if cluster["name"].startswith("provider:"):
             if arriving != route["metadata"]["filter_metadata"]["gw"]["upstream_model"]:
                 yield f"{model}: is called {arriving}"
+            if closed(cluster["name"]):
+                yield f"{model}: no tunnel to {cluster['name']}"
             continue
         for rank in cluster["load_assignment"]["endpoints"]:
             for endpoint in rank["lb_endpoints"]:
@@ -188,11 +207,13 @@ def gaps(files: Files) -> Iterator[str]:
                     yield f"{model}: is called {name} for {deployment}"
                 if egress[deployment]["route"]["cluster"] not in clusters:
                     yield f"{model}: {egress[deployment]['route']['cluster']}"
+                elif closed(egress[deployment]["route"]["cluster"]):
+                    yield f"{model}: no tunnel to {egress[deployment]['route']['cluster']}"
 
 
 def mixtures(old: Files, new: Files) -> Iterator[Files]:
     """What is in force while Envoy goes from one set to the other."""
-    paths = (CDS, GATEWAY, EGRESS, REQUEST)
+    paths = (LDS, CDS, GATEWAY, EGRESS, REQUEST)
     for chosen in itertools.product((old, new), repeat=len(paths)):
         yield {path: files[path] for path, files in zip(paths, chosen)}
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import host_from_options
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.layout import Layout
-from ansible_collections.gatewayops.openai.plugins.module_utils._release.live import Live
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.live import Live, cluster_names
 
 
 @pytest.fixture
@@ -49,3 +50,9 @@ class TestWhatAProcessWasStartedWith:
     def test_nonsense(self, live: Live, record: Path, content: bytes) -> None:
         record.write_bytes(content)
         assert len(live.started_with("blue")) <= 100
+
+
+def test_tunnels_of_proxies_are_not_waited_for() -> None:
+    clusters = [{"name": name} for name in ("provider:a@1", "proxy:p.example:3128@2", "model:proxy:x@3")]
+    files = {"envoy/cds.json": json.dumps({"resources": clusters}).encode()}
+    assert cluster_names(files) == {"provider:a@1", "model:proxy:x@3"}

@@ -94,6 +94,7 @@ def test_every_key_arrives_in_the_model() -> None:
                 "openai_compatible",
                 (BaseUrl("http", "10.20.0.5", 8000, "/v1"), BaseUrl("http", "10.20.0.6", 8000, "/v1")),
                 stream_usage="as_is",
+                proxy=BaseUrl("http", "proxy.example", 3128, ""),
             ),
         ),
         models=(

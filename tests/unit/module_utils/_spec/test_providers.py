@@ -9,6 +9,7 @@ import pytest
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SpecError
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import Provider
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import BaseUrl
 
 AZURE = {"type": "azure_openai", "base_url": "https://x.example", "api_version": "v1"}
 PLAIN = {"type": "openai_compatible", "base_url": "http://10.0.0.1/v1"}
@@ -112,3 +113,23 @@ class TestTls:
 
     def test_there_is_no_switch_for_verification(self) -> None:
         assert [path for path, _message in problems(SECURE, tls={"verify": False})] == ["tls.verify"]
+
+
+class TestProxy:
+    @pytest.mark.parametrize("text", ["http://proxy.example:3128", "http://proxy.example:3128/"])
+    def test_host_and_port(self, text: str) -> None:
+        assert provider(PLAIN, proxy=text).proxy == BaseUrl("http", "proxy.example", 3128, "")
+
+    def test_credentials_are_neither_taken_nor_repeated(self) -> None:
+        ((path, message),) = problems(SECURE, proxy="http://user:canary@proxy.example:3128")
+        assert path == "proxy"
+        assert message == "must not hold credentials: they would stand in the configuration in clear"
+
+    @pytest.mark.parametrize("text", ["https://proxy.example:3128", "socks5://proxy.example:1080"])
+    def test_only_plain_http_to_the_proxy(self, text: str) -> None:
+        ((_path, message),) = problems(SECURE, proxy=text)
+        assert message == "must begin with http://: TLS to the provider passes through the proxy all the same"
+
+    @pytest.mark.parametrize("text", ["http://proxy.example", "proxy.example:3128", "http://p:1/x", "http://p:0", 3128])
+    def test_what_is_no_proxy(self, text: Any) -> None:
+        assert [path for path, _message in problems(SECURE, proxy=text)] == ["proxy"]
