@@ -49,6 +49,13 @@ _EVERY_KEY: dict[str, Any] = {
             "base_url": ["http://10.20.0.5:8000/v1", "http://10.20.0.6:8000/v1"],
             "stream_usage": "as_is",
             "proxy": "http://proxy.example:3128",
+            "health_check": {
+                "path": "/health",
+                "interval": "5s",
+                "timeout": "1s",
+                "unhealthy_threshold": 2,
+                "healthy_threshold": 1,
+            },
         },
         "claude": {"type": "anthropic", "base_url": "https://api.anthropic.com/v1", "max_tokens": 8192},
     },

@@ -72,6 +72,17 @@ options:
       - 'C(proxy), URL - The forward proxy that leads to the provider, such as C(http://proxy.example.com:3128),
         for http and https URLs alike: it is asked to C(CONNECT) to the host and port of the URL, whose name it
         resolves. A proxy that wants credentials is not supported.'
+      - C(health_check), dictionary - Ask each address regularly whether it works. When none does, the provider
+        counts as failed at once, and a fallback serves.
+      - 'C(health_check.path), string - The path to ask for, on the server itself and not below C(base_url). It
+        has to answer 200 without a key: the check has the C(headers) of the provider and its certificate, but
+        not its C(api_key). Required.'
+      - C(health_check.interval), quantity such as V(120s) - The time between two checks. Default V(10s).
+      - C(health_check.timeout), quantity such as V(120s) - How long to wait for an answer. Default V(5s).
+      - C(health_check.unhealthy_threshold), integer, 1 to 100 - After how many failures in a row an address gets
+        no more requests. Default V(3).
+      - C(health_check.healthy_threshold), integer, 1 to 100 - After how many successes in a row it gets some
+        again. At a start the first check decides. Default V(2).
     type: dict
   models:
     description:

@@ -23,7 +23,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets i
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.transport import is_ip, tls_match, transport
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import JwtIssuer, Model, Spec, Target
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import Provider
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import HealthCheck, Provider
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import BaseUrl
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -110,6 +110,8 @@ def _provider_cluster(provider: Provider, host: Host, kept_back_headers: Iterabl
     }
     if len(urls) > 1:
         content["outlier_detection"] = _outliers(max_ejection_percent=50)
+    if provider.health_check is not None:
+        content.update(_checked(provider.health_check, provider))
     endpoints = [_endpoint(url, provider) for url in urls]
     content["load_assignment"] = {"endpoints": [{"lb_endpoints": endpoints}]}
     return xds.cluster("provider", provider.name, content)
@@ -172,15 +174,46 @@ def _discovery(provider: Provider) -> xds.Config:
     return {"cluster_type": xds.dns(all_addresses_in_single_endpoint=logical)}
 
 
+def _checked(check: HealthCheck, provider: Provider) -> xds.Config:
+    """Return that each address is asked whether it works, and that those that do not get no requests."""
+    headers = [{"header": {"key": name, "value": value.replace("%", "%%")}} for name, value in provider.headers]
+    http: xds.Config = {
+        "path": check.path,
+        # Without this an answer other than 200 would count for the whole threshold.
+        "retriable_statuses": [{"start": 100, "end": 600}],
+        **({"request_headers_to_add": headers} if headers else {}),
+    }
+    interval = xds.seconds(check.interval)
+    asked = {
+        "interval": interval,
+        # The default is a minute, as long as nobody asks for anything.
+        "no_traffic_interval": interval,
+        "timeout": xds.seconds(check.timeout),
+        "unhealthy_threshold": check.unhealthy_threshold,
+        "healthy_threshold": check.healthy_threshold,
+        "http_health_check": http,
+    }
+    balancing = {
+        # Where nobody works a fallback does: no address is asked in the hope that its check is wrong.
+        "healthy_panic_threshold": {"value": 0},
+        # By default a second address that fails within a second goes on getting requests until the second is over.
+        "update_merge_window": "0s",
+    }
+    return {"health_checks": [asked], "common_lb_config": balancing}
+
+
 def _endpoint(url: BaseUrl, provider: Provider) -> xds.Config:
     described = {xds.METADATA: {"provider": provider.name}}
+    endpoint: xds.Config = {
+        "address": endpoint_address(provider, url),
+        # What becomes the Host header.
+        "hostname": url.authority,
+    }
+    if provider.health_check is not None:
+        endpoint["health_check_config"] = {"hostname": url.authority}
     return {
         "metadata": {"filter_metadata": {**described, **tls_match(provider, url), **tunnel_match(provider, url)}},
-        "endpoint": {
-            "address": endpoint_address(provider, url),
-            # What becomes the Host header.
-            "hostname": url.authority,
-        },
+        "endpoint": endpoint,
     }
 
 

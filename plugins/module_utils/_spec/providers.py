@@ -17,6 +17,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds impo
     Record,
     SourceKind,
     Text,
+    duration,
     spec,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Source
@@ -63,6 +64,31 @@ class ProviderTls:
             ),
             "The name that the provider's certificate has to be for, and that is asked for (SNI), where that is not "
             "the host of the URL.",
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class HealthCheck:
+    """How each address of a provider is asked whether it works; times in seconds."""
+
+    path: str = field(
+        metadata=spec(
+            Text(r"^/[!-\"$-~]*$", "a path such as '/health'", max_length=1024),
+            "The path to ask for, on the server itself and not below C(base_url). It has to answer 200 without a key: "
+            "the check has the C(headers) of the provider and its certificate, but not its C(api_key).",
+        )
+    )
+    interval: float = field(default=10.0, metadata=spec(duration(1000), "The time between two checks."))
+    timeout: float = field(default=5.0, metadata=spec(duration(100), "How long to wait for an answer."))
+    unhealthy_threshold: int = field(
+        default=3, metadata=spec(Integer(1, 100), "After how many failures in a row an address gets no more requests.")
+    )
+    healthy_threshold: int = field(
+        default=2,
+        metadata=spec(
+            Integer(1, 100),
+            "After how many successes in a row it gets some again. At a start the first check decides.",
         ),
     )
 
@@ -142,5 +168,13 @@ class Provider:
             "The forward proxy that leads to the provider, such as C(http://proxy.example.com:3128), for http and "
             "https URLs alike: it is asked to C(CONNECT) to the host and port of the URL, whose name it resolves. "
             "A proxy that wants credentials is not supported.",
+        ),
+    )
+    health_check: HealthCheck | None = field(
+        default=None,
+        metadata=spec(
+            Record(HealthCheck),
+            "Ask each address regularly whether it works. When none does, the provider counts as failed at once, and "
+            "a fallback serves.",
         ),
     )

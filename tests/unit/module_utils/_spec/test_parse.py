@@ -28,7 +28,11 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model impo
     Tls,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import Provider, ProviderTls
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import (
+    HealthCheck,
+    Provider,
+    ProviderTls,
+)
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import HostPath, Reference
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.sizes import SIZES, Size
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.telemetry import Otlp, OtlpTraces
@@ -95,6 +99,7 @@ def test_every_key_arrives_in_the_model() -> None:
                 (BaseUrl("http", "10.20.0.5", 8000, "/v1"), BaseUrl("http", "10.20.0.6", 8000, "/v1")),
                 stream_usage="as_is",
                 proxy=BaseUrl("http", "proxy.example", 3128, ""),
+                health_check=HealthCheck("/health", 5.0, 1.0, 2, 1),
             ),
         ),
         models=(

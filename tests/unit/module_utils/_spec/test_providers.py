@@ -133,3 +133,13 @@ class TestProxy:
     @pytest.mark.parametrize("text", ["http://proxy.example", "proxy.example:3128", "http://p:1/x", "http://p:0", 3128])
     def test_what_is_no_proxy(self, text: Any) -> None:
         assert [path for path, _message in problems(SECURE, proxy=text)] == ["proxy"]
+
+
+class TestHealthCheck:
+    @pytest.mark.parametrize("path", ["health", "/a b", "/a#b", "https://a.example/health", ""])
+    def test_what_is_no_path(self, path: str) -> None:
+        assert [where for where, _message in problems(PLAIN, health_check={"path": path})] == ["health_check.path"]
+
+    def test_not_all_the_time(self) -> None:
+        found = problems(PLAIN, health_check={"path": "/", "interval": "100ms", "unhealthy_threshold": 0})
+        assert [path for path, _message in found] == ["health_check.interval", "health_check.unhealthy_threshold"]
