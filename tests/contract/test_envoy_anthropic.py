@@ -14,6 +14,7 @@ from typing import Any
 import openai
 import pytest
 from contract.gateway_process import MESSAGES, UPSTREAM, Gateway, Provider, free_port, gateway
+from contract.test_envoy_changes import load
 from contract.test_envoy_requests import ALL, CHAT, Answer, call, chat
 
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
@@ -546,29 +547,46 @@ class TestOfficialClient:
             list(stream)
 
 
+def plain(answer: Answer) -> Answer:
+    """The answer, with another status if it is not what a client of OpenAI's API knows."""
+    good = answer.status != 200 or answer.json["object"] == "chat.completion"
+    return answer if good else Answer(599, answer.headers, answer.text)
+
+
+def streamed(port: int) -> Answer:
+    answer = call(port, body=chat("m", stream=True))
+    good = answer.status != 200 or answer.text.endswith("data: [DONE]\n\n")
+    return answer if good else Answer(599, answer.headers, answer.text)
+
+
 def test_a_model_that_changes_its_type_of_provider(tmp_path: Path) -> None:
     """Back and forth, with requests all the time: none gets what is not OpenAI's."""
     port = free_port()
     claude, other = Provider("claude", program=MESSAGES), Provider("other")
+    known = {
+        "claude": {"type": "anthropic", "base_url": f"{claude.url}/v1"},
+        "other": {"type": "openai_compatible", "base_url": f"{other.url}/v1"},
+    }
     try:
 
         def spec(provider: str) -> dict[str, Any]:
             return {
                 "gateway_listeners": {"public": {"address": "127.0.0.1", "port": port}},
                 "gateway_metrics": {"port": free_port()},
-                "gateway_providers": {
-                    "claude": {"type": "anthropic", "base_url": f"{claude.url}/v1"},
-                    "other": {"type": "openai_compatible", "base_url": f"{other.url}/v1"},
-                },
+                "gateway_providers": {provider: known[provider]},
                 "gateway_models": {"m": {"targets": [{"provider": provider, "model": "n"}]}},
                 "gateway_consumers": {"all": {"api_keys": ["env://ALL"], "models": ["*"]}},
             }
 
         with gateway(tmp_path, spec("other")) as running:
             for provider in ("claude", "other", "claude"):
-                running.switch(spec(provider))
-                answer = call(port, body=chat("m"))
-                assert answer.json["object"] == "chat.completion"
+                with load(lambda: plain(call(port, body=chat("m"))), lambda: streamed(port)) as statuses:
+                    running.switch(spec(provider))
+                assert set(statuses) == {200}
+                with load(lambda: call(port, body=chat("m", tools=TOOLS))) as statuses:
+                    running.switch(spec("other" if provider == "claude" else "claude"))
+                    running.switch(spec(provider))
+                assert set(statuses) <= {200, 400}
                 assert call(port, CHAT, chat("m", tools=TOOLS)).status == (400 if provider == "claude" else 200)
     finally:
         claude.stop()
