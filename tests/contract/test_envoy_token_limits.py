@@ -311,3 +311,37 @@ def test_workers_share_the_buckets(tmp_path: Path) -> None:
             passed = time.monotonic() - began
     # Besides, what each worker has not yet been paid for, and what was on its way.
     assert 60 + 3 <= admitted <= 60 + passed + 4 + 8
+
+
+def test_usage_is_known_and_hidden_while_limits_come_and_go(tmp_path: Path) -> None:
+    """Two scripts can read an answer: in every step of a change one of them does, and only one."""
+    port = free_port()
+    with providers("alpha") as running:
+        raw = raw_spec(port, running["alpha"])
+        without = json.loads(json.dumps(raw))
+        for entry in (*without["gateway_consumers"].values(), *without["gateway_models"].values()):
+            entry.pop("limits", None)
+        with gateway(tmp_path, without) as started, ThreadPoolExecutor(1) as pool:
+            done: list[bool] = []
+
+            def ask() -> list[Answer]:
+                answers = []
+                while not done:
+                    body = chat("free", stream=True, x_chunks=20, x_delay=0.001)
+                    answers.append(call(port, body=body, key="sk-large"))
+                return answers
+
+            asking = pool.submit(ask)
+            for spec in (raw, without, raw, without):
+                started.switch(spec)
+            done.append(True)
+            answers = asking.result()
+            assert len(answers) > 10
+            assert any("x-ratelimit-limit-tokens" in answer.headers for answer in answers)
+            assert any("x-ratelimit-limit-tokens" not in answer.headers for answer in answers)
+            for answer in answers:
+                assert answer.status == 200
+                assert '"usage": {' not in answer.text
+                line = started.logged(answer.headers)
+                assert line["gen_ai.usage.output_tokens"] == 20
+                assert line["gen_ai.response.model"] == "free"
