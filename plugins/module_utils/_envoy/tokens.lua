@@ -75,8 +75,9 @@ function envoy_on_request(handle)
   if own > 0 then headers:replace("x-gw-tokens-consumer", consumer) end
   if shared > 0 then headers:replace("x-gw-tokens-model", model) end
   local metadata = handle:streamInfo():dynamicMetadata()
-  local request = metadata:get("gw").request
-  local reserve = ceil((request and request.size or 0) / BYTES_OF_A_TOKEN)
+  local known = metadata:get("gw")
+  local size = known and known.request and known.request.size or 0
+  local reserve = ceil(size / BYTES_OF_A_TOKEN)
   local pair, consumers, models = keys_of(consumer, model)
   local of_pair, of_own, of_shared =
     take(headers, "consumer-model", pair, both), take(headers, "consumer", consumers, own), take(headers, "model", models, shared)

@@ -17,6 +17,10 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.endpoint_c
     check_endpoints,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import KindError, did_you_mean, show
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.limits import (
+    REQUESTS_PER_MINUTE,
+    TOKENS_PER_MINUTE,
+)
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import MODEL_PATTERN, Metrics
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.patterns import ModelNames
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.problems import Problems
@@ -28,7 +32,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.provider_c
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.telemetry_checks import check_telemetry
 
 # What a limit for a model states at least one of.
-LIMITS = ("requests_per_minute", "tokens_per_minute")
+LIMITS = (REQUESTS_PER_MINUTE, TOKENS_PER_MINUTE)
 
 
 def check_draft(spec: Draft, problems: Problems) -> None:
