@@ -147,7 +147,7 @@ class Collector:
     def _of(self, what: str, fits: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         end = time.monotonic() + WAIT_SECONDS
         while time.monotonic() < end:
-            found = [each for each in getattr(self, what) if fits(each)]
+            found: list[dict[str, Any]] = [each for each in getattr(self, what) if fits(each)]
             if found:
                 (one,) = found
                 return one

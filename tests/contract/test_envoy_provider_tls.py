@@ -80,7 +80,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             "other-name": behind("one", **{**written, "server_name": "other.internal"}),
             "no-name": behind("one", **{key: value for key, value in written.items() if key != "server_name"}),
         }
-        raw = {
+        raw: dict[str, Any] = {
             "gateway_listeners": {"local": {"address": "127.0.0.1", "port": free_port()}},
             "gateway_metrics": {"port": free_port()},
             "gateway_providers": providers,
