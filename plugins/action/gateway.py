@@ -16,7 +16,12 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._plan.diff impor
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._release import rotation
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import GatewayAction
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._activate import activate
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._activate import (
+    GUARD_OPTIONS,
+    activate,
+    guard_of,
+    in_use_warnings,
+)
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._compile import Compiled, compile_gateway
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._host_options import HOST_OPTIONS
 
@@ -29,6 +34,7 @@ class ActionModule(GatewayAction):
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "lock_wait": {"type": "float", "default": 0.0},
         "expected": {"type": "str"},
+        **GUARD_OPTIONS,
     }
 
     def act(self) -> dict[str, Any]:
@@ -39,9 +45,15 @@ class ActionModule(GatewayAction):
         compiled = compile_gateway(self.raw_spec, host)
         secrets = compiled.resolve(self.session())
         demands = {name: options[name] for name in ("lock_wait", "expected") if options[name]}
+        demands["guard"] = guard_of(options)
         answer, before = activate(self, compiled, host, secrets.files, **demands)
         changes = diff_resources(before, compiled.resources)
-        warnings = (*answer.get("warnings", ()), *secrets.warnings, *map(str, compiled.findings))
+        warnings = (
+            *answer.get("warnings", ()),
+            *in_use_warnings(answer),
+            *secrets.warnings,
+            *map(str, compiled.findings),
+        )
         return {**self._result(answer, compiled, changes), "warnings": list(warnings)}
 
     def _result(self, answer: dict[str, Any], compiled: Compiled, changes: Sequence[ResourceChange]) -> dict[str, Any]:
@@ -50,7 +62,7 @@ class ActionModule(GatewayAction):
         news = {
             name: value
             for name, value in answer.items()
-            if name not in ("active", "drift", "needs_bundle", "resources")
+            if name not in ("active", "drift", "in_use", "needs_bundle", "resources")
         }
         names, files = answer.get("rotated", {}), answer.get("secrets_changed", ())
         result = {

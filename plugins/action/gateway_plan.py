@@ -12,7 +12,12 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._plan.diff impor
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.fleet import HostPlan
 from ansible_collections.gatewayops.openai.plugins.module_utils._release import rotation
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import GatewayAction
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._activate import activate
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._activate import (
+    GUARD_OPTIONS,
+    activate,
+    guard_of,
+    in_use_warnings,
+)
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._compile import compile_gateway
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._host_options import HOST_OPTIONS
 
@@ -22,6 +27,7 @@ class ActionModule(GatewayAction):
 
     OPTIONS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         **HOST_OPTIONS,
+        **GUARD_OPTIONS,
         "secrets": {"type": "bool", "default": False, "no_log": False},
     }
     VARIABLES: ClassVar[Mapping[str, str]] = {"secrets": "gateway_plan_secrets"}
@@ -33,7 +39,7 @@ class ActionModule(GatewayAction):
         resolved = compiled.resolve(self.session()) if options["secrets"] else None
         # The module that would apply it is asked what it would do.
         self._task.check_mode = True
-        answer, before = activate(self, compiled, host, resolved.files if resolved else None)
+        answer, before = activate(self, compiled, host, resolved.files if resolved else None, guard=guard_of(options))
         if answer.get("failed"):
             return answer
         planned = HostPlan(
@@ -47,6 +53,7 @@ class ActionModule(GatewayAction):
             before=before,
             after=compiled.resources,
             drift=tuple(answer["drift"]),
+            in_use=answer["in_use"],
             findings=tuple(asdict(finding) for finding in compiled.findings),
             secrets=_names(answer) if resolved else None,
         )
@@ -54,7 +61,11 @@ class ActionModule(GatewayAction):
             "changed": False,
             "summary": summarize(planned.changes),
             "planned": planned.as_dict(),
-            "warnings": [*answer.get("warnings", ()), *(resolved.warnings if resolved else ())],
+            "warnings": [
+                *answer.get("warnings", ()),
+                *in_use_warnings(answer),
+                *(resolved.warnings if resolved else ()),
+            ],
             **({"diff": {"prepared": render_diff(planned.changes)}} if self._task.diff and planned.changed else {}),
         }
 

@@ -83,6 +83,8 @@ options:
         no more requests. Default V(3).
       - C(health_check.healthy_threshold), integer, 1 to 100 - After how many successes in a row it gets some
         again. At a start the first check decides. Default V(2).
+      - 'C(protected), boolean - With V(true) no run removes it from a host: a change that has it no longer is
+        refused, until one before has taken the protection away.'
     type: dict
   models:
     description:
@@ -111,6 +113,8 @@ options:
         all consumers together.
       - C(limits.tokens_per_minute), integer, 1 to 500000000 - The highest number of tokens in a minute, sent
         and received, of all consumers.
+      - 'C(protected), boolean - With V(true) no run removes it from a host: a change that has it no longer is
+        refused, until one before has taken the protection away.'
     type: dict
   consumers:
     description:
@@ -140,6 +144,8 @@ options:
         - The endpoints without a model that the consumer may use, by their names in C(gateway_endpoints). All
         of its requests there go to one account of the provider: who may use C(files) sees and deletes the files
         of everybody who may.'
+      - 'C(protected), boolean - With V(true) no run removes it from a host: a change that has it no longer is
+        refused, until one before has taken the protection away.'
     type: dict
   jwt_issuers:
     description:

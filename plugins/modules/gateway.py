@@ -35,6 +35,12 @@ options:
       - The seconds to wait at most for another run on the host to end. Without it the second of two runs fails at once.
     type: float
     default: 0
+  removals_max:
+    description: The highest number of listeners, providers, models and so on that one run may remove; any by default.
+    type: int
+  removals_max_percent:
+    description: The highest share of them that one run may remove, from 0 to 100; any by default.
+    type: int
   expected:
     description:
       - The release that has to be active before the run, V(none) for a host without one. When another one is, nothing

@@ -23,6 +23,12 @@ extends_documentation_fragment:
   - gatewayops.openai.vault
   - gatewayops.openai.aws
 options:
+  removals_max:
+    description: The highest number of listeners, providers, models and so on that one run may remove; any by default.
+    type: int
+  removals_max_percent:
+    description: The highest share of them that one run may remove, from 0 to 100; any by default.
+    type: int
   secrets:
     description:
       - Read the secrets and compare them on the host, too. The variable C(gateway_plan_secrets) where it is not given.
@@ -100,6 +106,9 @@ planned:
       type: list
       elements: str
       returned: with O(secrets)
+    in_use:
+      description: Consumers that would be removed and sent requests within the last hour, with how many.
+      type: dict
     findings:
       description: Where the specification breaks a policy that only warns, see M(gatewayops.openai.gateway_validate).
       type: list

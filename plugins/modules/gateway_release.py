@@ -106,6 +106,18 @@ options:
       - The release that has to be active when the run begins, V(none) for a host without one. When another one is,
         nothing is changed and the module fails.
     type: str
+  guard:
+    description:
+      - What keeps the run from removing too much. With it, resources with C(protected) are not removed, and consumers
+        that would be removed although they sent requests within the last hour are returned.
+    type: dict
+    suboptions:
+      most:
+        description: The highest number of resources to remove.
+        type: int
+      percent:
+        description: The highest share of the resources to remove.
+        type: int
   drain_wait:
     description:
       - The seconds to wait at most for an instance that is still being drained, when its place is needed, and with
@@ -230,6 +242,11 @@ drift:
   type: list
   elements: str
   sample: [envoy/lds.json (content)]
+in_use:
+  description: Consumers that are removed and have sent requests within the last hour, with how many.
+  returned: with O(guard)
+  type: dict
+  sample: {search-team: 312}
 needs_bundle:
   description: Nothing was done; the release is not on the host, or is damaged there, and O(bundle) was not given.
   returned: when it is so
@@ -268,6 +285,7 @@ if sys.version_info >= (3, 9):  # noqa: UP036 - older ones fail with a message i
     from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files import decode_files
     from ansible_collections.gatewayops.openai.plugins.module_utils._errors import GatewayError
     from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import host_from_options
+    from ansible_collections.gatewayops.openai.plugins.module_utils._plan.guard import Guard
     from ansible_collections.gatewayops.openai.plugins.module_utils._release.plan import Request
     from ansible_collections.gatewayops.openai.plugins.module_utils._release.run import run
 
@@ -293,6 +311,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "drain_wait": {"type": "float", "default": 630.0},
     "lock_wait": {"type": "float", "default": 0.0},
     "expected": {"type": "str"},
+    "guard": {"type": "dict", "options": {"most": {"type": "int"}, "percent": {"type": "int"}}},
 }
 
 
@@ -334,6 +353,7 @@ def request_of(params: dict[str, Any]) -> Request:
         drain_wait=params["drain_wait"],
         lock_wait=params["lock_wait"],
         expected=params["expected"] or "",
+        guard=None if params["guard"] is None else Guard(**params["guard"]),
     )
 
 

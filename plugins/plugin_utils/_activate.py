@@ -21,6 +21,25 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._provenance impo
 
 Answer = dict[str, Any]
 
+#: The options that say how much a run may remove.
+GUARD_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "removals_max": {"type": "int"},
+    "removals_max_percent": {"type": "int"},
+}
+
+
+def guard_of(options: Mapping[str, Any]) -> dict[str, int | None]:
+    """How much may be removed, in the words of the module `gateway_release`."""
+    return {"most": options["removals_max"], "percent": options["removals_max_percent"]}
+
+
+def in_use_warnings(answer: Mapping[str, Any]) -> list[str]:
+    """What is to be said of consumers that are removed while they use the gateway."""
+    return [
+        f"gateway_consumers.{name} is removed and sent {count} request{'' if count == 1 else 's'} within the last hour"
+        for name, count in answer.get("in_use", {}).items()
+    ]
+
 
 def activate(
     action: GatewayAction, compiled: Compiled, host: Host, secrets: Mapping[str, str] | None, **more: Any

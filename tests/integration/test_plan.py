@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import time
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -120,3 +122,43 @@ def test_a_wrong_spec_is_told_and_fails(gateway: Gateway) -> None:
     ran = gateway.play("plan")
     assert ran.status == 2
     assert "gateway_models.gpt-5.targets[0].provider: no provider named 'absent'" in ran.output
+
+
+def test_what_is_protected_or_too_much_is_not_removed(gateway: Gateway) -> None:
+    models = gateway.variables["gateway_models"]
+    models["gpt-5-mini"]["protected"] = True
+    assert gateway.play("site").status == 0
+    before = gateway.snapshot()
+    kept = models.pop("gpt-5-mini")
+    gateway.variables["gateway_consumers"]["batch"]["models"] = ["gpt-5"]
+    for playbook in ("plan", "site"):
+        refused = gateway.play(playbook)
+        assert refused.status == 2
+        assert "gateway_models.gpt-5-mini is protected; take `protected` from it" in refused.output
+    models["gpt-5-mini"] = {**kept, "protected": False}
+    assert gateway.play("site").status == 0
+    del models["gpt-5-mini"]
+    refused = gateway.play("site", "-e", "gateway_removals_max=0")
+    assert "1 resources would be removed, and gateway_removals_max is 0" in refused.output
+    assert gateway.snapshot() != before
+    assert gateway.play("site", "-e", "gateway_removals_max=1").status == 0
+
+
+def test_a_consumer_that_is_removed_while_it_asks_is_named(gateway: Gateway) -> None:
+    assert gateway.play("site").status == 0
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{gateway.port}/v1/chat/completions",
+        b'{"model": "gpt-5-mini", "messages": []}',
+        {"authorization": f"Bearer sk-{CANARY}-batch", "content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert answer.status == 200
+    del gateway.variables["gateway_consumers"]["batch"]
+    deadline = time.monotonic() + 15
+    output, document = plan_of(gateway)
+    # Envoy writes its log every few seconds.
+    while "gateway_consumers.batch is removed and sent 1 request within the last hour" not in " ".join(output.split()):
+        assert time.monotonic() < deadline, output
+        output, document = plan_of(gateway)
+    assert document["gateway"]["hosts"]["gw1"]["in_use"] == {"batch": 1}
+    assert "it sent 1 request within the last hour" in (gateway.directory / "plan.md").read_text()

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -29,7 +29,8 @@ class HostPlan:
 
     `before` are the resources of the release `active`, which is served now ('' and none without one), `after` those of
     the release `release`. `drift` is what somebody else changed on the host. `process` is what happens to Envoy:
-    `none`, `start`, `reload` or `replace`. `secrets` are those that are others in the stores, as lines; None when
+    `none`, `start`, `reload` or `replace`. `in_use` are consumers that are removed, with the requests that they
+    sent within the last hour. `secrets` are those that are others in the stores, as lines; None when
     the stores were not asked. `changed` is whether anything on the host changes.
     """
 
@@ -45,6 +46,7 @@ class HostPlan:
     drift: tuple[str, ...]
     findings: tuple[Mapping[str, str], ...]
     secrets: tuple[str, ...] | None = None
+    in_use: Mapping[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for a task's result, from which :func:`host_plan` makes it again."""
@@ -68,7 +70,7 @@ class HostPlan:
         )
 
 
-_PLAIN = ("active", "release", "spec_digest", "envoy_version", "process", "changed")
+_PLAIN = ("in_use", "active", "release", "spec_digest", "envoy_version", "process", "changed")
 
 
 def host_plan(host: str, data: Mapping[str, Any]) -> HostPlan:

@@ -38,8 +38,9 @@ def _group(group: Group, *, alone: bool) -> Iterator[str]:
     risks = [(risk_of(change), change) for change in group.plan.changes]
     risks.sort(key=lambda pair: LEVELS.index(pair[0].level))
     risky = [(risk, change) for risk, change in risks if risk.reason]
-    if risky:
-        yield "\n".join([*(_risk(risk, change) for risk, change in risky), ""])
+    used = [_in_use(name, count) for name, count in group.plan.in_use.items()]
+    if risky or used:
+        yield "\n".join([*used, *(_risk(risk, change) for risk, change in risky), ""])
     for change in (pair[1] for pair in risks):
         yield "\n".join(["```diff", *map(_marked, render_changes([change])), "```"])
     others = notes(group.plan)
@@ -49,6 +50,11 @@ def _group(group: Group, *, alone: bool) -> Iterator[str]:
 
 def _risk(risk: Risk, change: ResourceChange) -> str:
     return f"- {_MARKS.get(risk.level, '')} `{change.address}`: {_plain(risk.reason)}"
+
+
+def _in_use(consumer: str, requests: int) -> str:
+    text = f"it sent {requests} request{'' if requests == 1 else 's'} within the last hour and is removed"
+    return f"- {_MARKS[HIGH]} `gateway_consumers.{consumer}`: {text}"
 
 
 def _marked(line: str) -> str:

@@ -78,6 +78,7 @@ def host_document(host: HostPlan) -> dict[str, Any]:
         "envoy_version": host.envoy_version,
         "process": host.process,
         "drift": list(host.drift),
+        "in_use": dict(host.in_use),
         "changed": host.changed,
         "findings": [dict(finding) for finding in host.findings],
     }

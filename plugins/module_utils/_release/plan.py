@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files import BundleFile
+from ansible_collections.gatewayops.openai.plugins.module_utils._plan.guard import Guard
 from ansible_collections.gatewayops.openai.plugins.module_utils._release import (
     admin,
     checks,
@@ -44,6 +45,7 @@ NO_RELEASE = "none"
 class Request:
     """What a run is asked for; `secrets` None leaves secrets alone, seconds are how long to wait at most.
 
+    `guard` is how much may be removed, None for anything, protected or not.
     `expected` is the release that has to be active when the run begins, NO_RELEASE that there is none, and '' any.
     With `secrets_pending` those that the host lacks are nothing to fail for: they come when the plan is carried out.
     """
@@ -59,6 +61,7 @@ class Request:
     drain_wait: float = 630.0
     lock_wait: float = 0.0
     expected: str = ""
+    guard: Guard | None = None
 
 
 @dataclass(frozen=True)

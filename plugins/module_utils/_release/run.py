@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.logs import ACCESS_LOG
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import ReleaseError
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
+from ansible_collections.gatewayops.openai.plugins.module_utils._plan.guard import Guard, refusals, removed
 from ansible_collections.gatewayops.openai.plugins.module_utils._release import (
     apply,
     lock,
@@ -22,6 +25,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._release import 
     plan,
     remove,
     store,
+    traffic,
     view,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.binary import NoBinary
@@ -38,6 +42,7 @@ ACTIVE = "active"
 ABSENT = "absent"
 #: The file in a release that tells what it is made of, see `_bundle.RESOURCES`.
 _RESOURCES = "resources.json"
+_CONSUMERS = "gateway_consumers."
 #: Seconds that an instance gets which is just being started by somebody else.
 _STARTING_SECONDS = 10.0
 
@@ -81,13 +86,26 @@ def _active(site: Site, now: View, target: Target, request: Request, *, check: b
     problems = plan.ahead(site, now, todo, request)
     if problems:
         raise ReleaseError(f"release {target.digest} cannot be served, nothing was changed: {'; '.join(problems)}")
-    before = {"resources": _resources(site, now), "drift": list(_drift(site, now, todo))}
+    resources = _resources(site, now)
+    before = {"resources": resources, "drift": list(_drift(site, now, todo))}
+    if request.guard is not None:
+        before["in_use"] = _guarded(site, resources, target, request.guard)
     if not check:
         done = apply.activate(site, now, todo, request)
         return _told(site, todo, before, done.steps, _message(todo, done.busy))
     if request.validate and (todo.stage or todo.process != plan.NONE):
         site.envoy.validate(target.envoy)
     return _told(site, todo, before, (), _message(todo, ()))
+
+
+def _guarded(site: Site, before: Mapping[str, Any], target: Target, guard: Guard) -> dict[str, int]:
+    """The consumers that are removed and sent requests lately. Raises ReleaseError for what must not be removed."""
+    after = json.loads(target.files[_RESOURCES].content)
+    refused = refusals(before, after, guard)
+    if refused:
+        raise ReleaseError("; ".join((*refused, "nothing was changed")))
+    gone = [address.partition(".")[2] for address in removed(before, after) if address.startswith(_CONSUMERS)]
+    return traffic.requests_of(gone, Path(site.host.log_dir, ACCESS_LOG), datetime.now(timezone.utc))
 
 
 def _drift(site: Site, now: View, todo: Plan) -> tuple[str, ...]:
@@ -139,12 +157,13 @@ def _absent(site: Site, request: Request, *, check: bool) -> Result:
     }
 
 
-def _resources(site: Site, now: View) -> object:
+def _resources(site: Site, now: View) -> dict[str, Any]:
     """What the active release is made of, `{}` when there is none."""
     try:
-        return json.loads((site.layout.release(now.active) / _RESOURCES).read_bytes()) if now.active else {}
+        found = json.loads((site.layout.release(now.active) / _RESOURCES).read_bytes()) if now.active else {}
     except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _needs_bundle(site: Site, now: View, request: Request) -> Result:

@@ -21,6 +21,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.jwks impor
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import (
     Address,
     Choice,
+    Flag,
     Integer,
     ListOf,
     Named,
@@ -35,7 +36,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds impo
     spec,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.patterns import ModelNames
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import Provider
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import PROTECTED, Provider
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Source
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.sizes import SIZES, Size
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.telemetry import Otlp
@@ -244,6 +245,7 @@ class Model:
         default=None,
         metadata=spec(Record(SharedLimits), "How often the model may be asked for, by all consumers together."),
     )
+    protected: bool | None = field(default=None, metadata=spec(Flag(), PROTECTED))
 
 
 @dataclass(frozen=True)
@@ -361,6 +363,7 @@ class Consumer:
             "everybody who may.",
         ),
     )
+    protected: bool | None = field(default=None, metadata=spec(Flag(), PROTECTED))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.headers import HEADER_NAME, HEADER_VALUE
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import (
     Choice,
+    Flag,
     Integer,
     ListOf,
     Pairs,
@@ -25,6 +26,13 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls impor
 
 #: The version of Azure's API that has the paths and the bodies of everybody else's.
 AZURE_V1 = "v1"
+
+
+# Of whatever has a name and can be removed.
+PROTECTED = (
+    "With V(true) no run removes it from a host: a change that has it no longer is refused, until one before has taken "
+    "the protection away."
+)
 
 
 @dataclass(frozen=True)
@@ -178,3 +186,4 @@ class Provider:
             "a fallback serves.",
         ),
     )
+    protected: bool | None = field(default=None, metadata=spec(Flag(), PROTECTED))

@@ -20,6 +20,7 @@ ANSWER = {
     "process": "reload",
     "envoy_version": "1.40.0",
     "drift": [],
+    "in_use": {},
     "message": "reloaded",
 }
 LACKS = {"changed": False, "needs_bundle": True, "active": "old", "resources": {}}
