@@ -111,7 +111,13 @@ _EVERY_KEY: dict[str, Any] = {
         "traces": {"sampling": "10%", "propagate_to": ["vllm"]},
         "logs": True,
     },
-    "gateway_policies": {"consumer_without_limit": "off", "tls_version": "warn"},
+    "gateway_prompt_log": {
+        "consumers": ["*"],
+        "until": "2026-12-31T00:00Z",
+        "retention": "3d",
+        "max_size": "128K",
+    },
+    "gateway_policies": {"consumer_without_limit": "off", "prompt_logging": "off", "tls_version": "warn"},
 }
 
 

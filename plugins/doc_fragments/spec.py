@@ -258,6 +258,31 @@ options:
           - Send what the access log has, too.
         type: bool
         default: false
+  prompt_log:
+    description:
+      - Whose prompts and answers are written to a file of their own, and how long. Without it none ever are.
+    type: dict
+    suboptions:
+      consumers:
+        description:
+          - The consumers, by their names in C(gateway_consumers). An asterisk stands for any characters.
+        type: list
+        elements: str
+      until:
+        description:
+          - The time in UTC, such as C(2026-12-31T00:00Z), from which on nothing is written. The gateway looks
+            at its host's clock, so it needs no run to stop.
+        type: str
+      retention:
+        description:
+          - How many days the files stay on the host.
+        type: str
+        default: 7d
+      max_size:
+        description:
+          - How much is written of a prompt, and of an answer; the rest is cut off.
+        type: str
+        default: 64K
   policies:
     description:
       - The severities of policies that differ from the default.
@@ -269,6 +294,8 @@ options:
         from another host.
       - C(otlp_without_tls), by default V(warn) - C(gateway_otlp) sends over plain HTTP to a host that is not
         a loopback address.
+      - C(prompt_logging), by default V(warn) - C(gateway_prompt_log) is there; also when its time has come.
+      - C(prompt_logging_period), by default V(deny) - C(gateway_prompt_log) ends more than 90 days ahead.
       - C(consumer_without_limit), by default V(warn) - A consumer has no limit, or only for some of what it may
         use.
       - 'C(unseen_models), by default V(warn) - A consumer that may not use every model may use an endpoint whose

@@ -30,6 +30,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds impo
     SourceKind,
     Text,
 )
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.moments import Moment
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.resources import render_value
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table import (
     SHARED,
@@ -196,7 +197,7 @@ def _scalar(kind: Scalar) -> dict[str, Any]:
         return {"type": ["number", "string"], "minimum": 0, "maximum": 1e15, "pattern": f"{digits}|{_TEMPLATE}"}
     if isinstance(kind, Address):
         return {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}, {"pattern": _TEMPLATE}]}
-    if isinstance(kind, (Text, Quantity, SourceKind, Url, Jwks)):
+    if isinstance(kind, (Text, Quantity, SourceKind, Moment, Url, Jwks)):
         return {"type": "string", "pattern": f"{kind.pattern}|{_TEMPLATE}"}
     raise TypeError(f"no schema for {kind}")
 

@@ -22,6 +22,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds impo
     SourceKind,
     Text,
 )
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.moments import Moment
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.resources import render_value
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table import SpecField
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import Url
@@ -56,6 +57,7 @@ def type_of(kind: Kind) -> str:
         (Text, "string"),
         (Number, "number"),
         (Flag, "boolean"),
+        (Moment, "time"),
         (Address, "IP address"),
         (SourceKind, "source"),
         (Url, "URL"),

@@ -32,6 +32,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.listeners
     compile_listeners,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.otlp import compile_collector
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.prompts import prompts_script
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.proxies import (
     compile_proxies,
     compile_proxy_listeners,
@@ -76,7 +77,9 @@ def compile_resources(spec: Spec, host: Host) -> dict[str, list[xds.Config]]:
         routes.GATEWAY_FILE: [cors.with_policies(spec, jwt.with_token_route(spec, gateway_routes))],
         routes.EGRESS_FILE: [routes.compile_egress_routes(deployments)],
         filters.REQUEST_FILE: [
-            filters.compile_request_filter(access, resources_of(spec), to_anthropic=anthropic.is_used(spec))
+            filters.compile_request_filter(
+                access, resources_of(spec), to_anthropic=anthropic.is_used(spec), prompts=prompts_script(spec)
+            )
         ],
         filters.LIMITS_FILE: [compile_limits(spec, host)],
         filters.TOKENS_FILE: [compile_tokens(spec, host)],

@@ -63,14 +63,18 @@ def compile_egress_filters() -> list[xds.Config]:
     return [_refused_key(), {**rename, "disabled": True}, _router()]
 
 
-def compile_request_filter(access: Access, endpoints: lua.Resources, *, to_anthropic: bool = False) -> xds.Config:
+def compile_request_filter(
+    access: Access, endpoints: lua.Resources, *, to_anthropic: bool = False, prompts: str = ""
+) -> xds.Config:
     """Return the filter that reads the model and knows who may use what, as an ECDS resource.
 
     It also writes the provider's name of the model into the body, where the route goes there and says so; and with
-    ``to_anthropic`` it refuses what cannot be translated for a provider of that type.
+    ``to_anthropic`` it refuses what cannot be translated for a provider of that type. ``prompts`` is a script that
+    notes some.
     """
-    script = {"inline_string": lua.read_model_script(access.members, endpoints, to_anthropic=to_anthropic)}
-    return xds.discovered_resource(xds.extension(xds.READ_MODEL, _LUA, default_source_code=script))
+    script = lua.read_model_script(access.members, endpoints, to_anthropic=to_anthropic, more=prompts)
+    source = {"inline_string": script}
+    return xds.discovered_resource(xds.extension(xds.READ_MODEL, _LUA, default_source_code=source))
 
 
 def _refused_key() -> xds.Config:

@@ -11,6 +11,7 @@ import posixpath
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.otlp import compile_otlp_log
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.prompts import compile_prompt_log
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.usage import usage_fields, usage_loggers
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
@@ -58,6 +59,7 @@ def compile_access_log(spec: Spec, host: Host) -> list[xds.Config]:
             ),
             "filter": {"not_health_check_filter": {}},
         },
+        *compile_prompt_log(spec, host, log_fields(spec)),
         *compile_otlp_log(spec.otlp, host, log_fields(spec)),
         *usage_loggers(_CONSUMER_TAG, _SERVED_BY, _MOST_COUNTERS),
         # No endpoint of a provider is there to be asked, so there is no attempt that could be logged.

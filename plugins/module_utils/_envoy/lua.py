@@ -36,12 +36,16 @@ def lua_string(text: str) -> str:
 
 
 def read_model_script(
-    access: Iterable[tuple[str, str]], endpoints: Resources = NO_RESOURCES, *, to_anthropic: bool = False
+    access: Iterable[tuple[str, str]],
+    endpoints: Resources = NO_RESOURCES,
+    *,
+    to_anthropic: bool = False,
+    more: str = "",
 ) -> str:
     """Return the script that reads the model, and later what the answer says of itself.
 
     ``access`` is pairs of a consumer and the name of its access group. With ``to_anthropic`` it also looks at what may
-    go to a provider of that type.
+    go to a provider of that type. ``more`` is put after all of it.
 
     One string that is split when the script loads, since Lua has a limit of constants in a function.
     """
@@ -55,7 +59,7 @@ def read_model_script(
     answered = ["one_model.lua", "tell_limits.lua", "read_usage.lua"]
     if to_anthropic:
         answered += ["json.lua", "anthropic_request.lua", "anthropic_check.lua"]
-    return "\n".join([*found, *map(_source, (*asked, *answered))])
+    return "\n".join([*found, *map(_source, (*asked, *answered)), *([more] if more else [])])
 
 
 def token_consumer_script(claims: Iterable[tuple[str, str]], tokens: Iterable[tuple[str, str, str]]) -> str:
@@ -69,6 +73,15 @@ def token_consumer_script(claims: Iterable[tuple[str, str]], tokens: Iterable[tu
         f"local {name} = {lua_string(''.join(chr(9).join(row) + chr(10) for row in rows))}" for name, rows in tables
     )
     return "\n".join([*lines, _source("token_consumer.lua")])
+
+
+def prompts_script(consumers: Iterable[str], until: int, longest: int) -> str:
+    """Return the script that notes prompts and answers; it wraps those that are before it.
+
+    ``until`` is in seconds since the epoch, ``longest`` in bytes.
+    """
+    logged = lua_string("".join(f"{name}\n" for name in consumers))
+    return f"local LOGGED, UNTIL, LONGEST = {logged}, {until}, {longest}\n{_source('prompts.lua')}"
 
 
 def limits_script(tables: Mapping[str, Rates]) -> str:

@@ -18,6 +18,9 @@ SECRETS_UNIT = f"{SERVICE}-secrets.service"
 SECRETS_UNIT_FILE = f"/etc/systemd/system/{SECRETS_UNIT}"
 SYSTEM_FILES = (UNIT_FILE, SYSUSERS_FILE, TMPFILES_FILE, SYSCTL_FILE, LOGROTATE_FILE, SECRETS_UNIT_FILE)
 
+#: The file of prompts and answers. Its name does not end as those of other logs do, which are rotated otherwise.
+PROMPT_LOG = "prompts.jsonl"
+
 #: Seconds that Envoy has to accept a release when it starts.
 START_SECONDS = 60
 #: Seconds that open connections get when a process is stopped; streams that take longer are cut.

@@ -12,6 +12,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._host.model impo
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.service import (
     DRAIN_SECONDS,
     LOGROTATE_FILE,
+    PROMPT_LOG,
     SECRETS_UNIT,
     SECRETS_UNIT_FILE,
     START_SECONDS,
@@ -99,7 +100,7 @@ def files(spec: Spec, host: Host) -> tuple[tuple[str, str], ...]:
         (SYSUSERS_FILE, sysusers(host)),
         (TMPFILES_FILE, tmpfiles(host)),
         (SYSCTL_FILE, sysctl()),
-        (LOGROTATE_FILE, logrotate(host)),
+        (LOGROTATE_FILE, logrotate(spec, host)),
         *restoring,
     )
 
@@ -198,10 +199,17 @@ def sysctl() -> str:
     return f"{_HEAD}# '-': inside a container it may not be allowed to be set.\n-net.ipv4.tcp_migrate_req = 1\n"
 
 
-def logrotate(host: Host) -> str:
+def logrotate(spec: Spec, host: Host) -> str:
     """See logrotate(8). Envoy opens its log again when it is asked to; an instance that is not there is no error."""
     reopen = " ".join((*libexec(host, "gateway-admin"), '"$socket"', "reopen-logs"))
     sockets = " ".join(host.admin_socket(instance) for instance in INSTANCES)
+    reopened = (
+        "    postrotate\n"
+        f"        for socket in {sockets}; do\n"
+        f'            [ ! -S "$socket" ] || {reopen} >/dev/null 2>&1 || true\n'
+        "        done\n"
+        "    endscript\n"
+    )
     return (
         f"{_HEAD}{host.log_dir}/*.log {{\n"
         f"    su {host.user} {host.user}\n"
@@ -213,11 +221,22 @@ def logrotate(host: Host) -> str:
         "    compress\n"
         "    delaycompress\n"
         "    sharedscripts\n"
-        "    postrotate\n"
-        f"        for socket in {sockets}; do\n"
-        f'            [ ! -S "$socket" ] || {reopen} >/dev/null 2>&1 || true\n'
-        "        done\n"
-        "    endscript\n"
+        f"{reopened}"
+        "}\n"
+        f"\n{host.log_dir}/{PROMPT_LOG} {{\n"
+        f"    su {host.user} {host.user}\n"
+        "    daily\n"
+        "    rotate 400\n"
+        # Where none are logged any more, what is left of an earlier release goes.
+        f"    maxage {1 if spec.prompt_log is None else spec.prompt_log.retention}\n"
+        "    maxsize 1G\n"
+        "    missingok\n"
+        # An empty file is rotated, too: only then is it looked at which others are too old.
+        "    ifempty\n"
+        f"    create 0600 {host.user} {host.user}\n"
+        "    compress\n"
+        "    delaycompress\n"
+        f"{reopened}"
         "}\n"
     )
 

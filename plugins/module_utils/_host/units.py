@@ -13,6 +13,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files im
     MODE_SCRIPT,
     BundleFile,
 )
+from ansible_collections.gatewayops.openai.plugins.module_utils._errors import CompileError
 from ansible_collections.gatewayops.openai.plugins.module_utils._host import supervisor, systemd
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import ENCRYPTED, SYSTEMD, Host
 from ansible_collections.gatewayops.openai.plugins.module_utils._release import admin, restore_secrets, run_envoy
@@ -27,6 +28,10 @@ def compile_host(spec: Spec, host: Host) -> tuple[BundleFile, ...]:
     if host.service_manager == SYSTEMD:
         files += [BundleFile("host" + path, text.encode(), MODE_FILE) for path, text in systemd.files(spec, host)]
     else:
+        if spec.prompt_log is not None:
+            raise CompileError(
+                "gateway_prompt_log: needs the service manager systemd, since nothing here would remove old files"
+            )
         files.append(_script("run-envoy", run_envoy, host))
         files.append(
             BundleFile("supervisor/supervisord.conf", supervisor.configuration(spec, host).encode(), MODE_FILE)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Callable
@@ -21,9 +22,12 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.limits imp
     ModelLimits,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.moments import Moment
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Literal
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import BaseUrl
 
+#: How many days ahead the end of a prompt log may be.
+MOST_PROMPT_DAYS = 90
 # Parts of the names of headers that hold a secret, such as authorization and x-api-key.
 _CREDENTIAL = re.compile(r"auth|key|token|secret|password|credential|cookie")
 
@@ -137,6 +141,35 @@ def _otlp_without_tls(spec: Spec) -> Iterator[Place]:
         )
 
 
+def _prompt_logging(spec: Spec) -> Iterator[Place]:
+    log = spec.prompt_log
+    if log is None:
+        return
+    until = Moment().render(log.until)
+    if log.until <= time.time():
+        yield Place(
+            "gateway_prompt_log",
+            f"has ended at {until}: nothing is written any more",
+            "take it out when the files may go",
+        )
+        return
+    yield Place(
+        "gateway_prompt_log",
+        f"has prompts and answers of {', '.join(log.consumers)} written to a file until {until}",
+        "take it out when they are not needed",
+    )
+
+
+def _prompt_logging_period(spec: Spec) -> Iterator[Place]:
+    log = spec.prompt_log
+    if log is not None and log.until > time.time() + MOST_PROMPT_DAYS * 86400:
+        yield Place(
+            "gateway_prompt_log.until",
+            f"is more than {MOST_PROMPT_DAYS} days ahead",
+            "name an earlier time, and renew it when it is still needed",
+        )
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -193,6 +226,18 @@ RULES = (
         "warn",
         "C(gateway_otlp) sends over plain HTTP to a host that is not a loopback address.",
         _otlp_without_tls,
+    ),
+    Rule(
+        "prompt_logging",
+        "warn",
+        "C(gateway_prompt_log) is there; also when its time has come.",
+        _prompt_logging,
+    ),
+    Rule(
+        "prompt_logging_period",
+        "deny",
+        f"C(gateway_prompt_log) ends more than {MOST_PROMPT_DAYS} days ahead.",
+        _prompt_logging_period,
     ),
     Rule(
         "consumer_without_limit",

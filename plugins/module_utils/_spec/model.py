@@ -39,7 +39,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.patterns i
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import PROTECTED, Provider
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Source
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.sizes import SIZES, Size
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.telemetry import Otlp
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.telemetry import Otlp, PromptLog
 
 # Clients send a model's name in JSON and Envoy carries it in a header: ASCII, and nothing that JSON would escape.
 # An asterisk is left to the patterns of consumers.
@@ -456,6 +456,14 @@ class Spec:
             Record(Otlp),
             "The collector that traces and logs are sent to by OpenTelemetry's protocol. Without it none are sent.",
             key="gateway_otlp",
+        ),
+    )
+    prompt_log: PromptLog | None = field(
+        default=None,
+        metadata=spec(
+            Record(PromptLog),
+            "Whose prompts and answers are written to a file of their own, and how long. Without it none ever are.",
+            key="gateway_prompt_log",
         ),
     )
     policies: tuple[tuple[str, str], ...] = field(

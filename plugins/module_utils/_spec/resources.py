@@ -13,16 +13,16 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds impo
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Metrics, Spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.sizes import Size
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table import fields_of
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.telemetry import Otlp
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.telemetry import Otlp, PromptLog
 
 
 def spec_resources(spec: Spec) -> dict[str, dict[str, Any]]:
     """Return what a spec describes, by address.
 
     Addresses are ``gateway_models.gpt-5`` for named things, and ``gateway_size``, ``gateway_limits_scope``,
-    ``gateway_max_request_size`` and ``gateway_metrics``; ``gateway_otlp`` where it is set. Values are plain JSON in the
-    notation of a spec, without what is not set; secrets are their references, and ``(literal)`` stands for a value that
-    is written in the spec.
+    ``gateway_max_request_size`` and ``gateway_metrics``; ``gateway_otlp`` and ``gateway_prompt_log`` where they are
+    set. Values are plain JSON in the notation of a spec, without what is not set; secrets are their references, and
+    ``(literal)`` stands for a value that is written in the spec.
     """
     resources: dict[str, dict[str, Any]] = {}
     for kind in ("listeners", "providers", "models", "endpoints", "consumers", "jwt_issuers"):
@@ -34,6 +34,8 @@ def spec_resources(spec: Spec) -> dict[str, dict[str, Any]]:
     resources["gateway_metrics"] = _rendered(spec.metrics, Metrics)
     if spec.otlp is not None:
         resources["gateway_otlp"] = _rendered(spec.otlp, Otlp)
+    if spec.prompt_log is not None:
+        resources["gateway_prompt_log"] = _rendered(spec.prompt_log, PromptLog)
     return resources
 
 

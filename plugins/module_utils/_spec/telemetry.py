@@ -17,8 +17,10 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds impo
     Record,
     SourceKind,
     Text,
+    byte_size,
     spec,
 )
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.moments import Moment
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Source
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import BaseUrl, Url
 
@@ -43,6 +45,7 @@ COLLECTOR_HEADER = CollectorHeader(
     "the name of a header: letters, digits, '-' and '_', beginning with a letter or digit",
     max_length=64,
 )
+CONSUMER_PATTERN = Text(r"^[A-Za-z0-9*][A-Za-z0-9_.*-]*$", "a consumer's name or a pattern such as 'team-*'")
 SERVICE_NAME = Text(r"^[!-~]+(?: [!-~]+)*$", "printable ASCII characters")
 PROVIDER_NAME = Text(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", "the name of a provider", max_length=64)
 
@@ -104,3 +107,33 @@ class Otlp:
         default=None, metadata=spec(Record(OtlpTraces), "Send a span for each request, or for a share of them.")
     )
     logs: bool = field(default=False, metadata=spec(Flag(), "Send what the access log has, too."))
+
+
+@dataclass(frozen=True)
+class PromptLog:
+    """Whose prompts and answers are written to a file, and how long."""
+
+    consumers: tuple[str, ...] = field(
+        metadata=spec(
+            ListOf(CONSUMER_PATTERN, minimum=1, empty="names no consumer; leave gateway_prompt_log out instead"),
+            "The consumers, by their names in C(gateway_consumers). An asterisk stands for any characters.",
+        )
+    )
+    until: int = field(
+        metadata=spec(
+            Moment(),
+            "The time in UTC, such as C(2026-12-31T00:00Z), from which on nothing is written. The gateway looks at its "
+            "host's clock, so it needs no run to stop.",
+        )
+    )
+    retention: int = field(
+        default=7,
+        metadata=spec(Quantity((("d", 1),), 1, 366, "7d"), "How many days the files stay on the host."),
+    )
+    max_size: int = field(
+        default=64 * 1024,
+        metadata=spec(
+            byte_size(1024, 1024**2, "64K"),
+            "How much is written of a prompt, and of an answer; the rest is cut off.",
+        ),
+    )

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files import BundleFile
+from ansible_collections.gatewayops.openai.plugins.module_utils._errors import CompileError
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host, host_from_options
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.service import SYSTEM_FILES
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.units import compile_host
@@ -24,6 +25,8 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse impo
 SECRETS_UNIT = "host/etc/systemd/system/openai-gateway-secrets.service"
 UNIT = "host/etc/systemd/system/openai-gateway@.service"
 SUPERVISOR = {"service_manager": "supervisor", "supervisord": "/opt/bin/supervisord", "config_dir": "/home/me/gw/etc"}
+
+PROMPTS = {"consumers": ["*"], "until": "2026-12-31T00:00Z", "retention": "3d"}
 
 
 def raw(**more: Any) -> dict[str, Any]:
@@ -178,3 +181,19 @@ def test_scripts_stand_alone(name: str, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-I", str(tmp_path / "script")], capture_output=True, text=True, check=False)
     assert done.returncode
     assert "ModuleNotFoundError" not in done.stderr
+
+
+def test_prompts_are_kept_as_long_as_they_shall_be() -> None:
+    path = "host/etc/logrotate.d/openai-gateway"
+    for more, days in (({"gateway_prompt_log": PROMPTS}, 3), ({}, 1)):
+        others, own = files(None, **more)[path].content.decode().split("\n\n")
+        assert "/var/log/openai-gateway/*.log {" in others
+        assert own.startswith("/var/log/openai-gateway/prompts.jsonl {\n")
+        assert f"    maxage {days}\n" in own
+        assert "    create 0600 openai-gateway openai-gateway\n" in own
+        assert own.count("reopen-logs") == others.count("reopen-logs") == 1
+
+
+def test_nobody_removes_prompts_under_supervisor() -> None:
+    with pytest.raises(CompileError, match="gateway_prompt_log: needs the service manager systemd"):
+        files(SUPERVISOR, gateway_prompt_log=PROMPTS)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -8,15 +9,17 @@ from spec_examples import REMOVED, changed, every_key
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import Finding, PolicyError
 from ansible_collections.gatewayops.openai.plugins.module_utils._policy.rules import RULES, check_policies
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import SEVERITIES
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.moments import Moment
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
 
 NO_POLICIES = (("gateway_policies",), REMOVED)
+NO_PROMPTS = (("gateway_prompt_log",), REMOVED)
 LIMITED = (("gateway_consumers", "batch", "limits"), {"requests_per_minute": 60})
 SOME = (("gateway_consumers", "search-team", "models"), ["gpt-5"])
 
 
 def findings(*changes: tuple[tuple[Any, ...], Any]) -> list[Finding]:
-    return list(check_policies(parse_spec(changed(NO_POLICIES, LIMITED, *changes))))
+    return list(check_policies(parse_spec(changed(NO_POLICIES, NO_PROMPTS, LIMITED, *changes))))
 
 
 def test_a_spec_that_breaks_nothing() -> None:
@@ -108,6 +111,27 @@ def test_a_secret_in_a_header(name: str, denied: bool) -> None:
     assert "canary" not in str(found)
 
 
+@pytest.mark.parametrize(
+    ("days", "expected"),
+    [
+        (-1, [("prompt_logging", "warn", "has ended at")]),
+        (1, [("prompt_logging", "warn", "has prompts and answers of batch, search-* written to a file until 20")]),
+        (
+            91,
+            [
+                ("prompt_logging", "warn", "has prompts and answers of"),
+                ("prompt_logging_period", "deny", "is more than 90 days ahead"),
+            ],
+        ),
+    ],
+)
+def test_prompt_logging(days: int, expected: list[tuple[str, str, str]]) -> None:
+    until = Moment().render(int(time.time()) + days * 86400)
+    found = findings((("gateway_prompt_log",), {"consumers": ["batch", "search-*"], "until": until}))
+    assert [(each.rule, each.severity) for each in found] == [(rule, severity) for rule, severity, _text in expected]
+    assert all(each.message.startswith(text) for each, (_rule, _severity, text) in zip(found, expected))
+
+
 def test_a_certificate_is_no_secret() -> None:
     certificate = "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n"
     tls = {"certificate": certificate, "private_key": "/etc/ssl/private/gateway.key"}
@@ -158,6 +182,7 @@ def test_every_rule_takes_every_severity(rule: Any, severity: str) -> None:
         (("gateway_consumers", "batch", "models"), ["gpt-5"]),
         (("gateway_jwt_issuers", "keycloak", "jwks"), "http://sso.example.com/keys"),
         (("gateway_otlp", "endpoint"), "http://10.0.0.1:4318"),
+        (("gateway_prompt_log", "until"), "2199-01-01T00:00Z"),
         (("gateway_policies",), {rule.name: severity}),
     )
     found = [finding.severity for finding in check_policies(parse_spec(raw)) if finding.rule == rule.name]

@@ -35,7 +35,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers 
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import HostPath, Reference
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.sizes import SIZES, Size
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.telemetry import Otlp, OtlpTraces
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.telemetry import Otlp, OtlpTraces, PromptLog
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import BaseUrl
 
 MINIMAL: dict[str, Any] = {
@@ -154,7 +154,8 @@ def test_every_key_arrives_in_the_model() -> None:
             OtlpTraces(10, ("vllm",)),
             logs=True,
         ),
-        policies=(("consumer_without_limit", "off"), ("tls_version", "warn")),
+        prompt_log=PromptLog(("*",), 1798675200, 3, 128 * 1024),
+        policies=(("consumer_without_limit", "off"), ("prompt_logging", "off"), ("tls_version", "warn")),
     )
 
 
@@ -167,6 +168,7 @@ def test_defaults() -> None:
     assert spec.release_keep == 5
     assert spec.metrics == Metrics("127.0.0.1", 9902)
     assert spec.otlp is None
+    assert spec.prompt_log is None
     assert spec.policies == ()
     assert spec.models[0].timeouts == Timeouts(first_byte=120.0, idle=300.0)
     assert spec.models[0].targets[0].weight == 1
@@ -205,7 +207,7 @@ def test_null_is_as_good_as_no_key() -> None:
     assert spec.models[0].timeouts == Timeouts()
     assert spec.models[0].price is None
     assert spec.metrics == Metrics()
-    assert spec.policies == (("consumer_without_limit", "off"),)
+    assert spec.policies == (("consumer_without_limit", "off"), ("prompt_logging", "off"))
 
 
 def test_unquoted_off_is_read_as_off() -> None:

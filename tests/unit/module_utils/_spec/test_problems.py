@@ -24,6 +24,7 @@ LISTENERS, PROVIDERS = "gateway_listeners", "gateway_providers"
 MODELS, CONSUMERS = "gateway_models", "gateway_consumers"
 PUBLIC = (LISTENERS, "public")
 OTLP = ("gateway_otlp",)
+PROMPTS = ("gateway_prompt_log",)
 GPT = (MODELS, "gpt-5")
 SEARCH = (CONSUMERS, "search-team")
 
@@ -207,6 +208,34 @@ SEARCH = (CONSUMERS, "search-team")
             ["vllm", "vllm"],
             "gateway_otlp.traces.propagate_to[1]: is the same provider as propagate_to[0]",
         ),
+        ((*PROMPTS, "until"), REMOVED, "gateway_prompt_log.until: is required"),
+        (
+            (*PROMPTS, "until"),
+            "tomorrow",
+            "gateway_prompt_log.until: 'tomorrow' must be a time in UTC such as '2026-12-31T00:00Z'",
+        ),
+        (
+            (*PROMPTS, "until"),
+            "2026-02-30T00:00Z",
+            "gateway_prompt_log.until: '2026-02-30T00:00Z' must be a time in UTC such as '2026-12-31T00:00Z'",
+        ),
+        (
+            (*PROMPTS, "consumers"),
+            [],
+            "gateway_prompt_log.consumers: names no consumer; leave gateway_prompt_log out instead",
+        ),
+        (
+            (*PROMPTS, "consumers"),
+            ["serch-team"],
+            "gateway_prompt_log.consumers[0]: no consumer named 'serch-team'; did you mean 'search-team'?",
+        ),
+        ((*PROMPTS, "consumers"), ["x*"], "gateway_prompt_log.consumers[0]: no consumer matches 'x*'"),
+        (
+            (*PROMPTS, "retention"),
+            "2y",
+            "gateway_prompt_log.retention: '2y' must be a whole number and its unit (d), such as '7d'",
+        ),
+        ((*PROMPTS, "max_size"), "2M", "gateway_prompt_log.max_size: must be between 1K and 1M"),
         # Units.
         (
             (*GPT, "timeouts", "idle"),

@@ -29,6 +29,7 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
         "gateway_max_request_size",
         "gateway_metrics",
         "gateway_otlp",
+        "gateway_prompt_log",
     ]
     assert resources["gateway_listeners.public"] == {
         "address": "0.0.0.0",
@@ -81,6 +82,12 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
         "service_name": "gateway-eu",
         "traces": {"sampling": "10%", "propagate_to": ["vllm"]},
         "logs": True,
+    }
+    assert resources["gateway_prompt_log"] == {
+        "consumers": ["*"],
+        "until": "2026-12-31T00:00Z",
+        "retention": "3d",
+        "max_size": "128K",
     }
     assert json.loads(json.dumps(resources)) == resources
 
