@@ -67,6 +67,7 @@ _EVERY_KEY: dict[str, Any] = {
             ],
             "fallbacks": [{"provider": "vllm", "model": "qwen3-32b"}],
             "timeouts": {"first_byte": "90s", "idle": "5m"},
+            "retries": {"attempts": 2, "max_wait": "20s"},
             "price": {"input": 1.25, "output": 10},
             "limits": {"requests_per_minute": 3000, "tokens_per_minute": 2000000},
         },

@@ -105,6 +105,16 @@ options:
         V(120s).
       - C(timeouts.idle), quantity such as V(120s) - The longest silence in the midst of an answer or a stream.
         Default V(300s).
+      - 'C(retries), dictionary - Ask the last of the fallbacks, or the targets where there are none, again: when
+        it answers 500, 502 or 504, resets the connection or (where the model has nobody else) does not begin
+        to answer in time, and when it answers with a C(Retry-After) that is short enough. Never after the first
+        byte of an answer. All attempts and the waits between them take C(timeouts.idle) at most; with several
+        targets or fallbacks those of the last one take C(timeouts.first_byte) at most. Without it the client
+        gets a 429 at once, with its C(Retry-After).'
+      - C(retries.attempts), integer, 1 to 10 - How often, after the first time. Required.
+      - C(retries.max_wait), quantity such as V(120s) - The longest C(Retry-After) that is waited for, in whole
+        seconds; up to half as much is added, so that not all come back at once. An answer that asks for more
+        goes to the client as it is. Default V(10s).
       - C(price), dictionary - What the model costs. Kept as information; nothing is charged.
       - C(price.input), number - The price of tokens sent, in USD per million tokens. Required.
       - C(price.output), number - The price of tokens received, in USD per million tokens. Required.

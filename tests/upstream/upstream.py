@@ -31,7 +31,8 @@ or by the name of the model:
     slow-first-byte     an x_first_byte_delay of 5 seconds where none is given
 
 All requests are steered, and looked at, by these, which need no key:
-    POST /_control {"status": 429 | null, "delay": 0.1, "first_byte_delay": 2}   keys left out stay as they are
+    POST /_control {"status": 429 | null, "delay": 0.1, "first_byte_delay": 2}   keys left out stay as they are;
+                    "retry_after": "2" is the header of failures, "times": 1 how many requests the status is for
     GET  /_seen     the last 1000 requests, oldest first:
                     [{method, path, headers, model, body, time, status, complete}]; names of headers in lower case,
                     body null beyond 64 KiB, time in seconds since the epoch, status null and complete false while
@@ -161,7 +162,13 @@ class Upstream:
 
     def reset(self) -> None:
         self.seen.clear()
-        self.behaviour: dict[str, Any] = {"status": None, "delay": 0.0, "first_byte_delay": 0.0}
+        self.behaviour: dict[str, Any] = {
+            "status": None,
+            "delay": 0.0,
+            "first_byte_delay": 0.0,
+            "retry_after": None,
+            "times": None,
+        }
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the requests of one connection until either side has enough."""
@@ -212,6 +219,8 @@ class Upstream:
         except FailureError as failure:
             status = failure.status
             extra = {"retry-after": "1"} if status == 429 else {}
+            if self.behaviour["retry_after"] is not None:
+                extra = {"retry-after": str(self.behaviour["retry_after"]), "retry-after-ms": "1234"}
             send_json(writer, status, failure.body, {**self._headers(), **extra})
         await writer.drain()
         record["status"] = status
@@ -232,17 +241,26 @@ class Upstream:
             return False
         return True
 
+    def _ordered(self) -> int | None:
+        """The status that /_control wants, as many times as it wants it."""
+        left = self.behaviour["times"]
+        if left is not None:
+            self.behaviour["times"] = max(0, left - 1)
+        wanted: int | None = self.behaviour["status"] if left != 0 else None
+        return wanted
+
     def _headers(self) -> dict[str, str]:
         return {"x-upstream-name": self.name, "x-request-id": f"req-{self.name}-{self.answered}"}
 
     async def _dispatch(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        ordered = self._ordered()
         model = request.model or ""
         slow = SLOW_FIRST_BYTE if model == "slow-first-byte" else self.behaviour["first_byte_delay"] or 0.0
         wait = request.knob("x_first_byte_delay")
         await asyncio.sleep(slow if wait is None else wait)
         if self.keys and request.key() not in self.keys:
             raise FailureError(401, "Incorrect API key provided.", "invalid_api_key")
-        status = self.behaviour["status"] or request.knob("x_status")
+        status = ordered or request.knob("x_status")
         if model.startswith("fail-") and model[5:].isdigit():
             status = int(model[5:])
         if status:

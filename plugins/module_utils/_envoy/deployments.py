@@ -19,6 +19,7 @@ from urllib.parse import quote
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Model, Spec, Target
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import AZURE_V1, Provider
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.retries import Retries
 
 # The path that clients use before the endpoint; the base URL of a provider takes its place.
 CLIENT_PREFIX = "/v1/"
@@ -81,12 +82,33 @@ def silence_of(model: Model) -> float:
     return max(model.timeouts.idle, model.timeouts.first_byte)
 
 
-def to_provider(provider: Provider, cluster: str, model: str) -> xds.Config:
+def to_provider(provider: Provider, cluster: str, model: str, retries: Retries | None = None) -> xds.Config:
     """Return the part of a route that makes of a client's request one of ``provider`` for its ``model``."""
     action: xds.Config = {"cluster": cluster, "auto_host_rewrite": True, **_path(provider, model)}
-    if len(provider.base_urls) > 1:
-        action["retry_policy"] = _ANOTHER_ENDPOINT
-    return action
+    policy = _ANOTHER_ENDPOINT if len(provider.base_urls) > 1 else {}
+    if retries is not None:
+        policy = {**policy, **_again(retries)}
+    return {**action, "retry_policy": policy} if policy else action
+
+
+def _again(retries: Retries) -> xds.Config:
+    """Return when a provider is asked again.
+
+    An answer with a Retry-After is asked for again after that time, or not at all. So 429 and 503, which have one, are
+    told by it and not by their status: Envoy would ask again at its own pace when the time is too long for it.
+    """
+    longest = int(retries.max_wait)
+    return {
+        "retry_on": "connect-failure,refused-stream,reset,retriable-status-codes,retriable-headers",
+        "retriable_status_codes": [500, 502, 504],
+        "retriable_headers": [{"name": "retry-after", "range_match": {"start": 0, "end": longest + 1}}],
+        "num_retries": retries.attempts,
+        "retry_back_off": {"base_interval": "0.5s", "max_interval": "8s"},
+        "rate_limited_retry_back_off": {
+            "reset_headers": [{"name": "retry-after", "format": "SECONDS"}],
+            "max_interval": f"{longest}s",
+        },
+    }
 
 
 def to_provider_without_model(provider: Provider, cluster: str) -> tuple[xds.Config, str]:
@@ -113,7 +135,7 @@ class Deployments:
     def __init__(self, spec: Spec, provider_clusters: dict[str, str]) -> None:
         self._providers = {provider.name: provider for provider in spec.providers}
         self._clusters = provider_clusters
-        self._known: dict[tuple[str, str, bool, float], Deployment] = {}
+        self._known: dict[tuple[str, str, bool, float, Retries | None], Deployment] = {}
         for model in spec.models:
             if only_target(model) is None:
                 for target in (target for rank in ranks(model) for target in rank):
@@ -121,7 +143,9 @@ class Deployments:
 
     def of(self, model: Model, target: Target) -> Deployment:
         """Return the deployment of one target of ``model``."""
-        key = (target.provider, target.model, target.model != arriving_name(model), silence_of(model))
+        # Whoever is not the last has somebody behind it, who is asked at once.
+        retries = model.retries if target in ranks(model)[-1] else None
+        key = (target.provider, target.model, target.model != arriving_name(model), silence_of(model), retries)
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = self._make(*key)
@@ -131,9 +155,11 @@ class Deployments:
         """Return the routes by name."""
         return {deployment.name: deployment.route for deployment in self._known.values()}
 
-    def _make(self, provider_name: str, model: str, renamed: bool, silence: float) -> Deployment:
+    def _make(
+        self, provider_name: str, model: str, renamed: bool, silence: float, retries: Retries | None
+    ) -> Deployment:
         action = {
-            **to_provider(self._providers[provider_name], self._clusters[provider_name], model),
+            **to_provider(self._providers[provider_name], self._clusters[provider_name], model, retries),
             # The gateway listener ends an attempt that does not begin to answer; here end those that fall silent.
             "timeout": "0s",
             "idle_timeout": xds.seconds(silence),

@@ -163,10 +163,11 @@ def _actions(routes: dict[str, xds.Config]) -> dict[str, xds.Config]:
 
 def _direct(model: Model, target: Target, provider: Provider, cluster: str) -> xds.Config:
     """Return the way to the one deployment of a model."""
-    action = to_provider(provider, cluster, target.model)
-    # Nothing is tried again but what did not reach an endpoint; the timeouts count in any case.
-    retries = action.get("retry_policy", {"num_retries": 0})
-    action["retry_policy"] = {**retries, **_first_byte(model)}
+    action = to_provider(provider, cluster, target.model, model.retries)
+    # Nothing is tried again but what did not reach an endpoint, or what the model says; the timeouts count in any case.
+    policy = action.get("retry_policy", {"num_retries": 0})
+    action["retry_policy"] = {**policy, **_first_byte(model)}
+    # All attempts and the waits between them are one silence to the client.
     action["idle_timeout"] = xds.seconds(silence_of(model))
     return {"metadata": {"filter_metadata": _metadata(model, upstream_model=target.model)}, "route": action}
 

@@ -38,6 +38,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds impo
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.patterns import ModelNames
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import PROTECTED, Provider
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Source
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.retries import Retries
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.sizes import SIZES, Size
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.telemetry import Otlp, PromptLog
 
@@ -237,6 +238,18 @@ class Model:
     )
     timeouts: Timeouts = field(
         default=Timeouts(), metadata=spec(Record(Timeouts), "How long to wait for the model's targets.")
+    )
+    retries: Retries | None = field(
+        default=None,
+        metadata=spec(
+            Record(Retries),
+            "Ask the last of the fallbacks, or the targets where there are none, again: when it answers 500, 502 or "
+            "504, resets the connection or (where the model has nobody else) does not begin to answer in time, and "
+            "when it answers with a C(Retry-After) that is short enough. Never after the first byte of an answer. All "
+            "attempts and the waits between them take C(timeouts.idle) at most; with several targets or fallbacks "
+            "those of the last one take C(timeouts.first_byte) at most. "
+            "Without it the client gets a 429 at once, with its C(Retry-After).",
+        ),
     )
     price: Price | None = field(
         default=None, metadata=spec(Record(Price), "What the model costs. Kept as information; nothing is charged.")

@@ -34,6 +34,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers 
     ProviderTls,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import HostPath, Reference
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.retries import Retries
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.sizes import SIZES, Size
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.telemetry import Otlp, OtlpTraces, PromptLog
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import BaseUrl
@@ -108,6 +109,7 @@ def test_every_key_arrives_in_the_model() -> None:
                 targets=(Target("openai", "gpt-5", 80), Target("azure_eu", "gpt5-eu", 20)),
                 fallbacks=(Target("vllm", "qwen3-32b", 1),),
                 timeouts=Timeouts(first_byte=90.0, idle=300.0),
+                retries=Retries(2, 20.0),
                 price=Price(1.25, 10.0),
                 limits=SharedLimits(3000, 2000000),
             ),
