@@ -18,6 +18,7 @@ _EVERY_KEY: dict[str, Any] = {
                 "min_version": "1.3",
                 "client_ca": "vault://kv/tls/gateway#client_ca",
             },
+            "http3": True,
         },
         "local": {
             "address": "127.0.0.1",
@@ -101,7 +102,7 @@ _EVERY_KEY: dict[str, Any] = {
     },
     "gateway_size": {"concurrency": 4, "memory_max": "2G", "cpu_quota": "400%"},
     "gateway_limits_scope": "host",
-    "gateway_max_request_size": "32M",
+    "gateway_max_request_size": "16M",
     "gateway_release_keep": 7,
     "gateway_metrics": {"address": "::1", "port": 9903},
     "gateway_otlp": {

@@ -28,6 +28,8 @@ options:
       - 'C(tls.client_ca), source - The CAs of clients: a reference, an absolute path on the gateway host, or
         PEM text. With it the handshake refuses clients that have no certificate of one of them; they need a key
         as well.'
+      - C(http3), boolean - Serve HTTP/3 as well, at the UDP port of the same number, and tell clients of TCP
+        so. Needs C(tls), and a C(gateway_max_request_size) of V(16M) at most. Default V(false).
       - C(cors), dictionary - Let web pages of other origins use the listener (CORS). Without it no browser shows
         them an answer. They need a key as everybody does, and whoever sees the page sees its key.
       - 'C(cors.allow_origins), list (string) - The origins of the pages: C(https://app.example.com), or C(https://*.example.com)

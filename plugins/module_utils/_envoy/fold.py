@@ -99,7 +99,9 @@ class _Fold:
                 if "rds" in network_filter["typed_config"]:
                     self._manager(network_filter["typed_config"])
             if "transport_socket" in chain:
-                self._tls(chain["transport_socket"]["typed_config"]["common_tls_context"])
+                socket = chain["transport_socket"]["typed_config"]
+                # That of HTTP/3 is around the one of TLS.
+                self._tls(socket.get("downstream_tls_context", socket)["common_tls_context"])
         return listener
 
     def _manager(self, manager: Config) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import cors, xds
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import cors, http3, xds
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.filters import (
     compile_egress_filters,
     compile_gateway_filters,
@@ -56,9 +56,14 @@ _TLS_VERSIONS = {"1.0": "TLSv1_0", "1.1": "TLSv1_1", "1.2": "TLSv1_2", "1.3": "T
 def compile_listeners(spec: Spec, host: Host) -> list[xds.Config]:
     """Return the listeners of a gateway; those of clients differ in address, certificate and CORS only."""
     manager = _gateway_manager(spec, host)
-    return [_listener(listener, host, manager, spec.max_request_size) for listener in spec.listeners] + [
-        _egress(spec, host)
-    ]
+    size = spec.max_request_size
+    found = []
+    for listener in spec.listeners:
+        found.append(_listener(listener, host, http3.with_advertisement(listener, manager), size))
+        if listener.http3 and listener.tls is not None:
+            tls = _tls_context(listener.name, listener.tls, host)
+            found.append(http3.compile_listener(listener, tls, cors.with_filter(listener, manager), size))
+    return [*found, _egress(spec, host)]
 
 
 def compile_host_certificates(spec: Spec) -> dict[str, xds.Config]:
@@ -169,12 +174,15 @@ def _strip_internal_headers() -> xds.Config:
 
 
 def _tls(name: str, tls: Tls, host: Host) -> xds.Config:
+    return {"name": "envoy.transport_sockets.tls", "typed_config": _tls_context(name, tls, host)}
+
+
+def _tls_context(name: str, tls: Tls, host: Host) -> xds.Config:
     file = listener_file(name)
     on_host = paths_on_host(tls) is not None
     source = xds.release_source(host, f"sds-{file}") if on_host else xds.secret_source(host, file)
     clients = {} if tls.client_ca is None else _clients(file_of_clients(name), tls.client_ca, host)
-    return xds.extension(
-        "envoy.transport_sockets.tls",
+    return xds.typed(
         "extensions.transport_sockets.tls.v3.DownstreamTlsContext",
         common_tls_context={
             "tls_params": {"tls_minimum_protocol_version": _TLS_VERSIONS[tls.min_version]},

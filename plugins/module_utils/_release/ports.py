@@ -20,13 +20,17 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
-#: From include/net/tcp_states.h.
-_LISTEN = "0A"
+#: An address, a port and `tcp` or `udp`.
+Place = tuple[str, int, str]
+
+#: The states of a socket that others can send to (include/net/tcp_states.h): for UDP it is one that is not connected.
+_WAITING = {"tcp": "0A", "udp": "07"}
+_TYPES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
 @dataclass(frozen=True)
 class Socket:
-    """A socket that listens, as /proc/net/tcp shows it."""
+    """A socket that listens, as /proc/net/tcp or udp shows it."""
 
     address: IPv4Address | IPv6Address
     port: int
@@ -34,7 +38,7 @@ class Socket:
     uid: int
 
 
-def addresses(files: Mapping[str, bytes]) -> tuple[tuple[str, int], ...]:
+def addresses(files: Mapping[str, bytes]) -> tuple[Place, ...]:
     """The addresses that the listeners in the files of a release bind, each once (pure)."""
     found = set()
     for listener in json.loads(files["envoy/lds.json"])["resources"]:
@@ -46,19 +50,22 @@ def addresses(files: Mapping[str, bytes]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(found))
 
 
-def conflicts(wanted: Iterable[tuple[str, int]], ours: Iterable[int], proc: Path = Path("/proc")) -> tuple[str, ...]:
+def conflicts(wanted: Iterable[Place], ours: Iterable[int], proc: Path = Path("/proc")) -> tuple[str, ...]:
     """Why addresses cannot be bound, one sentence for each. `ours` are processes that share theirs."""
     family = _with_descendants(frozenset(ours), proc)
     users = _users(family, proc)
     sentences = []
-    for address, port in wanted:
-        number = _bind(address, port)
+    for address, port, kind in wanted:
+        number = _bind(address, port, kind)
         if not number:
             continue
         where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        where += "/udp" if kind == "udp" else ""
         if number == errno.EADDRINUSE:
             holders = [
-                (*_holder(item.inode, proc), item.uid) for item in _listening(proc) if _overlaps(item, address, port)
+                (*_holder(item.inode, proc), item.uid)
+                for item in _listening(proc, kind)
+                if _overlaps(item, address, port)
             ]
             # In a container even root may not see what a process of another user has open: then its user has to do.
             foreign = [(pid, name) for pid, name, uid in holders if pid not in family and (pid or uid not in users)]
@@ -75,28 +82,30 @@ def conflicts(wanted: Iterable[tuple[str, int]], ours: Iterable[int], proc: Path
     return tuple(sentences)
 
 
-def parse_proc(text: str) -> tuple[Socket, ...]:
-    """The listening sockets in /proc/net/tcp or tcp6 (pure), see proc_net(5)."""
+def parse_proc(text: str, kind: str = "tcp") -> tuple[Socket, ...]:
+    """The listening sockets in /proc/net/tcp or tcp6, udp or udp6 (pure), see proc_net(5)."""
     found = []
     for line in text.splitlines()[1:]:
         fields = line.split()
-        if len(fields) > 9 and fields[3] == _LISTEN:
+        if len(fields) > 9 and fields[3] == _WAITING[kind]:
             address, port = fields[1].split(":")
             found.append(Socket(_address(address), int(port, 16), int(fields[9]), int(fields[7])))
     return tuple(found)
 
 
-def _bound(listener: Mapping[str, Any]) -> set[tuple[str, int]]:
+def _bound(listener: Mapping[str, Any]) -> set[Place]:
     places = [listener.get("address"), *(extra.get("address") for extra in listener.get("additional_addresses", []))]
     sockets = [place["socket_address"] for place in places if isinstance(place, dict) and "socket_address" in place]
-    return {(str(each["address"]), int(each["port_value"])) for each in sockets if each.get("protocol", "TCP") == "TCP"}
+    return {(str(each["address"]), int(each["port_value"]), each.get("protocol", "TCP").lower()) for each in sockets}
 
 
-def _bind(address: str, port: int) -> int:
+def _bind(address: str, port: int, kind: str) -> int:
     """Bind for a moment, without listening; 0 or the number of the error."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket(family, _TYPES[kind]) as probe:
+        # Of TCP: addresses of connections that have just ended are free. Of UDP it would share the port with others.
+        if kind == "tcp":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         try:
@@ -106,11 +115,11 @@ def _bind(address: str, port: int) -> int:
     return 0
 
 
-def _listening(proc: Path) -> tuple[Socket, ...]:
+def _listening(proc: Path, kind: str) -> tuple[Socket, ...]:
     found: tuple[Socket, ...] = ()
-    for name in ("net/tcp", "net/tcp6"):
+    for name in (f"net/{kind}", f"net/{kind}6"):
         with suppress(OSError):
-            found += parse_proc((proc / name).read_text(encoding="ascii"))
+            found += parse_proc((proc / name).read_text(encoding="ascii"), kind)
     return found
 
 

@@ -21,7 +21,11 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.limits imp
     REQUESTS_PER_MINUTE,
     TOKENS_PER_MINUTE,
 )
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import MODEL_PATTERN, Metrics
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import (
+    LARGEST_OVER_HTTP3,
+    MODEL_PATTERN,
+    Metrics,
+)
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.patterns import ModelNames
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.problems import Problems
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.provider_checks import (
@@ -40,6 +44,7 @@ def check_draft(spec: Draft, problems: Problems) -> None:
     providers = spec.get("providers")
     models = spec.get("models")
     metrics = spec.get("metrics", Draft(Metrics, "gateway_metrics", {}))
+    _check_http3(_entries(spec, "listeners"), spec.get("max_request_size"), problems)
     _check_listeners(_entries(spec, "listeners"), metrics, problems)
     for provider in _entries(spec, "providers"):
         check_provider(provider, problems)
@@ -57,6 +62,16 @@ def check_draft(spec: Draft, problems: Problems) -> None:
 def _entries(spec: Draft, attribute: str) -> list[Draft]:
     named = spec.get(attribute) or {}
     return [entry for entry in named.values() if isinstance(entry, Draft)]
+
+
+def _check_http3(listeners: Iterable[Draft], largest: int | None, problems: Problems) -> None:
+    for listener in listeners:
+        if not listener.get("http3"):
+            continue
+        if not listener.states("tls"):
+            problems.add(f"{listener.path}.http3", "needs tls: there is no HTTP/3 without it")
+        if largest is not None and largest > LARGEST_OVER_HTTP3:
+            problems.add(f"{listener.path}.http3", "needs a gateway_max_request_size of 16M at most")
 
 
 def _check_listeners(listeners: Iterable[Draft], metrics: Draft | None, problems: Problems) -> None:

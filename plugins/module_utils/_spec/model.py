@@ -72,6 +72,9 @@ CLAIM_NAME = Text(r"^[!-~]+$", "the name of a claim such as 'client_id'")
 REQUESTS = Integer(1, 100000000)
 TOKENS = Integer(1, 500000000)
 
+# What Envoy holds of a request over HTTP/3 is the window of its stream, whose largest size this is.
+LARGEST_OVER_HTTP3 = 16 * 1024**2
+
 # What is said of keys that later releases serve: never ignored, and never taken for a typing error.
 NOT_YET = "is not supported yet"
 
@@ -139,6 +142,14 @@ class Listener:
             Record(Tls),
             "Serve HTTPS with this certificate. Without it the listener serves plain HTTP, "
             "which the policy C(plain_http_outside_loopback) allows on loopback addresses only.",
+        ),
+    )
+    http3: bool = field(
+        default=False,
+        metadata=spec(
+            Flag(),
+            "Serve HTTP/3 as well, at the UDP port of the same number, and tell clients of TCP so. "
+            "Needs C(tls), and a C(gateway_max_request_size) of V(16M) at most.",
         ),
     )
     cors: Cors | None = field(

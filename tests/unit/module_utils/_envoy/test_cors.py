@@ -44,7 +44,9 @@ def test_only_its_listener_has_the_filter() -> None:
         for listener in compiled()["lds.json"]
         if listener["name"].startswith("listener:")
     }
-    assert filters["listener:local"] == ["cors:local", *filters["listener:public"]]
+    # That of TCP tells of HTTP/3 first.
+    assert filters["listener:public"] == ["alt_svc", *filters["listener:public:http3"]]
+    assert filters["listener:local"] == ["cors:local", *filters["listener:public:http3"]]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_nothing_is_left_to_be_read() -> None:
 def test_everything_is_in_it() -> None:
     static = folded()["static_resources"]
     names = [listener["name"] for listener in static["listeners"]]
-    assert names[:-1] == ["metrics", "listener:local", "listener:public", "egress"]
+    assert names[:-1] == ["metrics", "listener:local", "listener:public", "listener:public:http3", "egress"]
     assert names[-1].startswith("proxy:proxy.example:3128@")
     assert len(static["clusters"]) == 1 + 4 + 1 + 1 + 1 + 1
     assert [secret["name"] for secret in static["secrets"]] == [
@@ -53,6 +53,7 @@ def test_everything_is_in_it() -> None:
     managers = [listener["filter_chains"][0]["filters"][0]["typed_config"] for listener in listeners]
     assert all(manager["route_config"]["validate_clusters"] for manager in managers)
     assert [found["name"] for found in managers[1]["http_filters"]] == [
+        "alt_svc",
         "envoy.filters.http.health_check",
         "consumer_keys",
         "jwt_issuers",

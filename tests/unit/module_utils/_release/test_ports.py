@@ -42,29 +42,33 @@ def test_addresses_of_a_release(world: World) -> None:
     raw = spec("a", gateway_metrics={"address": "::1", "port": 9903})
     raw["gateway_listeners"]["other"] = {"address": "127.0.0.2", "port": 80}
     files = {file.path: file.content for file in world.bundle(raw).files if file.path.startswith("envoy/")}
-    assert ports.addresses(files) == (("127.0.0.1", 8443), ("127.0.0.2", 80), ("::1", 9903))
+    assert ports.addresses(files) == (
+        ("127.0.0.1", 8443, "tcp"),
+        ("127.0.0.2", 80, "tcp"),
+        ("::1", 9903, "tcp"),
+    )
 
 
 @pytest.fixture
-def taken() -> Iterator[tuple[str, int]]:
+def taken() -> Iterator[ports.Place]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        yield listener.getsockname()
+        yield (*listener.getsockname(), "tcp")
 
 
-def test_a_free_address(taken: tuple[str, int]) -> None:
-    assert ports.conflicts([("127.0.0.3", taken[1])], ()) == ()
+def test_a_free_address(taken: ports.Place) -> None:
+    assert ports.conflicts([("127.0.0.3", taken[1], "tcp")], ()) == ()
 
 
-def test_an_address_in_use_and_by_whom(taken: tuple[str, int]) -> None:
+def test_an_address_in_use_and_by_whom(taken: ports.Place) -> None:
     (sentence,) = ports.conflicts([taken], ())
     assert sentence.startswith(f"127.0.0.1:{taken[1]} is in use by {os.getpid()}/")
-    (wider,) = ports.conflicts([("0.0.0.0", taken[1])], ())
+    (wider,) = ports.conflicts([("0.0.0.0", taken[1], "tcp")], ())
     assert wider.startswith(f"0.0.0.0:{taken[1]} is in use by {os.getpid()}/")
 
 
-def test_an_address_in_use_by_ourselves(taken: tuple[str, int]) -> None:
+def test_an_address_in_use_by_ourselves(taken: ports.Place) -> None:
     assert ports.conflicts([taken], [os.getpid()]) == ()
     assert ports.conflicts([taken], [os.getppid()]) == (), "a descendant of what the service manager started"
 
@@ -79,25 +83,46 @@ def test_an_address_of_a_process_that_cannot_be_looked_into(
     (tmp_path / "42").mkdir()
     (tmp_path / "42" / "stat").write_text("42 (envoy) S 1 42 42")
     (tmp_path / "42" / "status").write_text("Name:\tenvoy\nUid:\t996\t996\t996\t996\n")
-    monkeypatch.setattr(ports, "_bind", lambda address, port: errno.EADDRINUSE)
+    monkeypatch.setattr(ports, "_bind", lambda address, port, kind: errno.EADDRINUSE)
     sentence = "0.0.0.0:22 is in use by a process of another user"
-    assert ports.conflicts([("0.0.0.0", 22)], [42], tmp_path) == ((sentence,) if told else ())
+    assert ports.conflicts([("0.0.0.0", 22, "tcp")], [42], tmp_path) == ((sentence,) if told else ())
 
 
 def test_an_address_that_is_bound_but_not_listened_at() -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
-        (sentence,) = ports.conflicts([bound.getsockname()], [os.getpid()])
+        (sentence,) = ports.conflicts([(*bound.getsockname(), "tcp")], [os.getpid()])
     assert sentence.endswith("is in use by a process that does not listen yet")
 
 
 def test_an_address_of_another_host() -> None:
-    assert ports.conflicts([("192.0.2.1", 8443)], ()) == ("192.0.2.1:8443 is no address of this host",)
+    assert ports.conflicts([("192.0.2.1", 8443, "tcp")], ()) == ("192.0.2.1:8443 is no address of this host",)
+
+
+def test_ports_of_udp() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound:
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+        assert ports.conflicts([("127.0.0.1", port, "tcp")], ()) == ()
+        (sentence,) = ports.conflicts([("127.0.0.1", port, "udp")], ())
+        assert sentence.startswith(f"127.0.0.1:{port}/udp is in use by {os.getpid()}/")
+        assert ports.conflicts([("127.0.0.1", port, "udp")], [os.getpid()]) == ()
+    assert ports.conflicts([("127.0.0.1", port, "udp")], ()) == ()
+
+
+def test_http3_binds_both(world: World) -> None:
+    raw = spec("a")
+    pair = {"certificate": "/etc/a.pem", "private_key": "/etc/a.key"}
+    raw["gateway_listeners"]["public"].update(tls=pair, http3=True)
+    files = {file.path: file.content for file in world.bundle(raw).files if file.path.startswith("envoy/")}
+    assert {kind for _address, port, kind in ports.addresses(files) if port == 8443} == {"tcp", "udp"}
 
 
 def test_a_port_that_may_not_be_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ports, "_bind", lambda address, port: errno.EACCES)
-    assert ports.conflicts([("::1", 81)], ()) == ("[::1]:81 may not be bound by this user: ports below 1024 need root",)
+    monkeypatch.setattr(ports, "_bind", lambda address, port, kind: errno.EACCES)
+    assert ports.conflicts([("::1", 81, "tcp")], ()) == (
+        "[::1]:81 may not be bound by this user: ports below 1024 need root",
+    )
 
 
 def test_secret_files_that_a_release_reads(world: World) -> None:
@@ -135,4 +160,4 @@ def test_metrics_are_bound_as_well(world: World) -> None:
     bootstrap = json.loads(files["envoy/bootstrap-blue.json"])
     (metrics,) = bootstrap["static_resources"]["listeners"]
     address = metrics["address"]["socket_address"]
-    assert (address["address"], address["port_value"]) in ports.addresses(files)
+    assert (address["address"], address["port_value"], "tcp") in ports.addresses(files)

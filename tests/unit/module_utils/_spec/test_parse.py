@@ -65,6 +65,7 @@ def test_every_key_arrives_in_the_model() -> None:
                     min_version="1.3",
                     client_ca=Reference("vault", "kv/tls/gateway", "client_ca"),
                 ),
+                http3=True,
             ),
         ),
         providers=(
@@ -145,7 +146,7 @@ def test_every_key_arrives_in_the_model() -> None:
         endpoints=(Endpoint("batches", "openai"), Endpoint("files", "openai")),
         size=Size("custom", 4, 2 * 1024**3, 400),
         limits_scope="host",
-        max_request_size=32 * 1024**2,
+        max_request_size=16 * 1024**2,
         release_keep=7,
         metrics=Metrics("::1", 9903),
         otlp=Otlp(

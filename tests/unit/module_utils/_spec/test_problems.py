@@ -39,17 +39,28 @@ SEARCH = (CONSUMERS, "search-team")
             "::",
             "gateway_listeners.public.adress: is not a known key; did you mean 'address'?",
         ),
+        ((*PUBLIC, "http3"), "yes", "gateway_listeners.public.http3: must be true or false, not 'yes'"),
+        (
+            ("gateway_listeners", "local", "http3"),
+            True,
+            "gateway_listeners.local.http3: needs tls: there is no HTTP/3 without it",
+        ),
+        (
+            ("gateway_max_request_size",),
+            "17M",
+            "gateway_listeners.public.http3: needs a gateway_max_request_size of 16M at most",
+        ),
         (
             (*PUBLIC, "zzz"),
             1,
-            "gateway_listeners.public.zzz: is not a known key; known are address, port, tls, cors",
+            "gateway_listeners.public.zzz: is not a known key; known are address, port, tls, http3, cors",
         ),
         (
             (*GPT, "timeouts", "first-byte"),
             "1s",
             "gateway_models.gpt-5.timeouts.first-byte: is not a known key; did you mean 'first_byte'?",
         ),
-        ((*PUBLIC, 5), 1, "gateway_listeners.public.5: is not a known key; known are address, port, tls, cors"),
+        ((*PUBLIC, 5), 1, "gateway_listeners.public.5: is not a known key; known are address, port, tls, http3, cors"),
         # Keys and words of later releases.
         (
             (*SEARCH, "limits", "models", "gpt-6"),

@@ -40,6 +40,7 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
             "min_version": "1.3",
             "client_ca": "vault://kv/tls/gateway#client_ca",
         },
+        "http3": True,
     }
     assert resources["gateway_models.text-embedding-3-small"] == {
         "targets": [{"provider": "openai", "model": "text-embedding-3-small", "weight": 1}],
@@ -73,7 +74,7 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
     }
     assert resources["gateway_size"] == {"name": "custom", "concurrency": 4, "memory_max": "2G", "cpu_quota": "400%"}
     assert resources["gateway_limits_scope"] == {"scope": "host"}
-    assert resources["gateway_max_request_size"] == {"size": "32M"}
+    assert resources["gateway_max_request_size"] == {"size": "16M"}
     assert resources["gateway_metrics"] == {"address": "::1", "port": 9903}
     assert resources["gateway_otlp"] == {
         "endpoint": "https://collector.example.com:4318",
