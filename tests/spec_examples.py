@@ -38,17 +38,24 @@ _EVERY_KEY: dict[str, Any] = {
                 "private_key": "vault://kv/providers/openai#private_key",
                 "server_name": "openai.example",
             },
+            "region": "us-east-1",
+            "trust_zone": "contracted",
+            "protected": True,
         },
         "azure_eu": {
             "type": "azure_openai",
             "base_url": "https://eu.openai.azure.com",
             "api_version": "2024-10-21",
             "api_key": "env://AZURE_KEY",
+            "region": "eu-west-1",
+            "trust_zone": "contracted",
         },
         "vllm": {
             "type": "openai_compatible",
             "base_url": ["http://10.20.0.5:8000/v1", "http://10.20.0.6:8000/v1"],
             "stream_usage": "as_is",
+            "region": "eu-west-1",
+            "trust_zone": "internal",
             "proxy": "http://proxy.example:3128",
             "health_check": {
                 "path": "/health",
@@ -58,7 +65,12 @@ _EVERY_KEY: dict[str, Any] = {
                 "healthy_threshold": 1,
             },
         },
-        "claude": {"type": "anthropic", "base_url": "https://api.anthropic.com/v1", "max_tokens": 8192},
+        "claude": {
+            "type": "anthropic",
+            "base_url": "https://api.anthropic.com/v1",
+            "max_tokens": 8192,
+            "region": "us-east-1",
+        },
     },
     "gateway_models": {
         "gpt-5": {
@@ -71,6 +83,7 @@ _EVERY_KEY: dict[str, Any] = {
             "retries": {"attempts": 2, "max_wait": "20s"},
             "price": {"input": 1.25, "output": 10},
             "limits": {"requests_per_minute": 3000, "tokens_per_minute": 2000000},
+            "protected": True,
         },
         "text-embedding-3-small": {"targets": [{"provider": "openai", "model": "text-embedding-3-small"}]},
     },
@@ -89,6 +102,7 @@ _EVERY_KEY: dict[str, Any] = {
             "api_keys": ["file:///run/keys/batch.json#key"],
             "models": ["*"],
             "endpoints": ["files", "batches"],
+            "protected": False,
         },
     },
     "gateway_endpoints": {"files": {"provider": "openai"}, "batches": {"provider": "openai"}},
@@ -120,6 +134,16 @@ _EVERY_KEY: dict[str, Any] = {
         "max_size": "128K",
     },
     "gateway_policies": {"consumer_without_limit": "off", "prompt_logging": "off", "tls_version": "warn"},
+    "gateway_policy_exceptions": [
+        {
+            "policy": "fallback_across_trust_zones",
+            "path": "gateway_models.gpt-*",
+            "owner": "data-protection@example.com",
+            "reason": "The contract is signed next month",
+            "expires": "2199-01-01T00:00Z",
+        }
+    ],
+    "gateway_provider_regions": ["us-east-1", "eu-west-1"],
 }
 
 

@@ -85,6 +85,9 @@ options:
         no more requests. Default V(3).
       - C(health_check.healthy_threshold), integer, 1 to 100 - After how many successes in a row it gets some
         again. At a start the first check decides. Default V(2).
+      - C(region), string - Where the provider is, such as C(eu-west-1), for the policy C(provider_region).
+      - C(trust_zone), string - Who may see what is sent to the provider, in words of your own such as C(internal);
+        for the policy C(fallback_across_trust_zones).
       - 'C(protected), boolean - With V(true) no run removes it from a host: a change that has it no longer is
         refused, until one before has taken the protection away.'
     type: dict
@@ -313,7 +316,27 @@ options:
       - 'C(unseen_models), by default V(warn) - A consumer that may not use every model may use an endpoint whose
         requests choose models that the gateway does not see: a batch is a file that names them. There neither
         C(models) nor the limits of models hold.'
+      - C(wildcard_models), by default V(off) - A consumer may use models by a pattern, so that it gets those
+        that are added later without a decision.
+      - C(release_retention), by default V(warn) - C(gateway_release_keep) is below 3, so that there is little
+        to go back to.
+      - C(provider_region), by default V(deny) - C(gateway_provider_regions) is set, and a provider is in none
+        of these regions, or says none.
+      - C(fallback_across_trust_zones), by default V(warn) - The targets and fallbacks of a model are at providers
+        with different C(trust_zone), so that a prompt can go from one to the other without anybody having asked
+        for it.
     type: dict
+  policy_exceptions:
+    description:
+      - Places that may break a policy for a while, with who answers for it. One that is over, or that excepts
+        nothing, is said.
+    type: list
+    elements: dict
+  provider_regions:
+    description:
+      - The regions that providers may be in, for the policy C(provider_region).
+    type: list
+    elements: str
   shared:
     description:
       - 'A layer of the same variables that lies under the others: dictionaries are merged by key, at every depth;

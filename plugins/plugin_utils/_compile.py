@@ -23,7 +23,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._errors import (
     SpecError,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
-from ansible_collections.gatewayops.openai.plugins.module_utils._policy.rules import check_policies
+from ansible_collections.gatewayops.openai.plugins.module_utils._policy.check import check_policies
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Literal, Reference

@@ -19,7 +19,7 @@ sys.path[0] = str(ROOT / ".cache" / "collections")
 from ansible_collections.gatewayops.openai.plugins.module_utils._bundle import build_bundle  # noqa: E402
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import host_from_options  # noqa: E402
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.diff import diff_resources  # noqa: E402
-from ansible_collections.gatewayops.openai.plugins.module_utils._policy.rules import check_policies  # noqa: E402
+from ansible_collections.gatewayops.openai.plugins.module_utils._policy.check import check_policies  # noqa: E402
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec  # noqa: E402
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.resources import spec_resources  # noqa: E402
 

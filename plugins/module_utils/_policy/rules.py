@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Callable
 
-from ansible_collections.gatewayops.openai.plugins.module_utils._errors import Finding
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.access import allowed_models
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.endpoints import UNSEEN_MODELS
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.limits import (
@@ -26,6 +25,8 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.moments im
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Literal
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import BaseUrl
 
+#: So many releases on a host are enough to go back to one that worked.
+LEAST_RELEASES = 3
 #: How many days ahead the end of a prompt log may be.
 MOST_PROMPT_DAYS = 90
 # Parts of the names of headers that hold a secret, such as authorization and x-api-key.
@@ -49,19 +50,6 @@ class Rule:
     severity: str
     doc: str
     check: Callable[[Spec], Iterable[Place]]
-
-
-def check_policies(spec: Spec) -> tuple[Finding, ...]:
-    """Return what breaks a policy that is not ``off``, in the order of the rules and of the spec."""
-    chosen = dict(spec.policies)
-    findings: list[Finding] = []
-    for rule in RULES:
-        severity = chosen.get(rule.name, rule.severity)
-        if severity != "off":
-            findings.extend(
-                Finding(rule.name, severity, place.path, place.message, place.remedy) for place in rule.check(spec)
-            )
-    return tuple(findings)
 
 
 def _plain_http_outside_loopback(spec: Spec) -> Iterator[Place]:
@@ -206,6 +194,46 @@ def _unseen_models(spec: Spec) -> Iterator[Place]:
             )
 
 
+def _wildcard_models(spec: Spec) -> Iterator[Place]:
+    for consumer in spec.consumers:
+        for index, pattern in enumerate(consumer.models):
+            if "*" in pattern:
+                yield Place(
+                    f"gateway_consumers.{consumer.name}.models[{index}]",
+                    f"'{pattern}' gives it models that are added later",
+                    "name the models",
+                )
+
+
+def _release_retention(spec: Spec) -> Iterator[Place]:
+    if spec.release_keep < LEAST_RELEASES:
+        yield Place(
+            "gateway_release_keep",
+            f"keeps {spec.release_keep} releases on a host",
+            f"keep {LEAST_RELEASES} or more",
+        )
+
+
+def _provider_region(spec: Spec) -> Iterator[Place]:
+    for provider in spec.providers if spec.provider_regions else ():
+        if provider.region not in spec.provider_regions:
+            where = "says no region" if provider.region is None else f"is in {provider.region}"
+            allowed = ", ".join(spec.provider_regions)
+            yield Place(f"gateway_providers.{provider.name}", where, f"use one in {allowed}, and set its region")
+
+
+def _fallback_across_trust_zones(spec: Spec) -> Iterator[Place]:
+    zones = {provider.name: provider.trust_zone for provider in spec.providers}
+    for model in spec.models:
+        found = {zones[target.provider] or "none" for target in (*model.targets, *model.fallbacks)}
+        if len(found) > 1:
+            yield Place(
+                f"gateway_models.{model.name}",
+                f"is served in several trust zones: {', '.join(sorted(found))}",
+                "keep its targets and fallbacks in one, or set the zone of its providers",
+            )
+
+
 RULES = (
     Rule(
         "plain_http_outside_loopback",
@@ -251,5 +279,30 @@ RULES = (
         "A consumer that may not use every model may use an endpoint whose requests choose models that the gateway "
         "does not see: a batch is a file that names them. There neither C(models) nor the limits of models hold.",
         _unseen_models,
+    ),
+    Rule(
+        "wildcard_models",
+        "off",
+        "A consumer may use models by a pattern, so that it gets those that are added later without a decision.",
+        _wildcard_models,
+    ),
+    Rule(
+        "release_retention",
+        "warn",
+        f"C(gateway_release_keep) is below {LEAST_RELEASES}, so that there is little to go back to.",
+        _release_retention,
+    ),
+    Rule(
+        "provider_region",
+        "deny",
+        "C(gateway_provider_regions) is set, and a provider is in none of these regions, or says none.",
+        _provider_region,
+    ),
+    Rule(
+        "fallback_across_trust_zones",
+        "warn",
+        "The targets and fallbacks of a model are at providers with different C(trust_zone), so that a prompt can go "
+        "from one to the other without anybody having asked for it.",
+        _fallback_across_trust_zones,
     ),
 )

@@ -57,6 +57,7 @@ def check_draft(spec: Draft, problems: Problems) -> None:
     _check_tokens(spec, problems)
     check_telemetry(spec, problems)
     _check_policies(spec.get("policies") or (), problems)
+    _check_exceptions(spec.get("policy_exceptions") or (), problems)
 
 
 def _entries(spec: Draft, attribute: str) -> list[Draft]:
@@ -219,3 +220,13 @@ def _check_policies(policies: Iterable[tuple[str, str]], problems: Problems) -> 
         if name not in known:
             near = problems.nearest("gateway_policies", name, known)
             problems.add(f"gateway_policies.{segment(name)}", f"no policy named {show(name)}{did_you_mean(near)}")
+
+
+def _check_exceptions(exceptions: Iterable[Any], problems: Problems) -> None:
+    known = [rule.name for rule in RULES]
+    for index, exception in enumerate(exceptions):
+        name = exception.get("policy")
+        if name is not None and name not in known:
+            near = problems.nearest("gateway_policies", name, known)
+            path = f"gateway_policy_exceptions[{index}].policy"
+            problems.add(path, f"no policy named {show(name)}{did_you_mean(near)}")

@@ -35,7 +35,9 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds impo
     duration,
     spec,
 )
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.names import NAME
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.patterns import ModelNames
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.policy_exceptions import PolicyException
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import PROTECTED, Provider
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Source
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.retries import Retries
@@ -51,11 +53,6 @@ MODEL_NAME = Text(
 MODEL_PATTERN = Text(
     r"^[!#-&(-\[\]-~]+$",
     "a model's name or a pattern such as 'text-embedding-*'",
-)
-NAME = Text(
-    r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
-    "a name of letters, digits, '_', '.' and '-', beginning with a letter or digit",
-    max_length=64,
 )
 ENDPOINT_NAME = Choice(tuple(ENDPOINTS))
 PORT = Integer(1, 65535)
@@ -493,6 +490,23 @@ class Spec:
     policies: tuple[tuple[str, str], ...] = field(
         default=(),
         metadata=spec(Severities(), "The severities of policies that differ from the default.", key="gateway_policies"),
+    )
+    policy_exceptions: tuple[PolicyException, ...] = field(
+        default=(),
+        metadata=spec(
+            ListOf(Record(PolicyException)),
+            "Places that may break a policy for a while, with who answers for it. One that is over, or that excepts "
+            "nothing, is said.",
+            key="gateway_policy_exceptions",
+        ),
+    )
+    provider_regions: tuple[str, ...] = field(
+        default=(),
+        metadata=spec(
+            ListOf(NAME),
+            "The regions that providers may be in, for the policy C(provider_region).",
+            key="gateway_provider_regions",
+        ),
     )
 
     @cached_property

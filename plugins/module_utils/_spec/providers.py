@@ -21,6 +21,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds impo
     duration,
     spec,
 )
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.names import NAME
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Source
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import BaseUrl, ProxyUrl, Url
 
@@ -184,6 +185,18 @@ class Provider:
             Record(HealthCheck),
             "Ask each address regularly whether it works. When none does, the provider counts as failed at once, and "
             "a fallback serves.",
+        ),
+    )
+    region: str | None = field(
+        default=None,
+        metadata=spec(NAME, "Where the provider is, such as C(eu-west-1), for the policy C(provider_region)."),
+    )
+    trust_zone: str | None = field(
+        default=None,
+        metadata=spec(
+            NAME,
+            "Who may see what is sent to the provider, in words of your own such as C(internal); for the policy "
+            "C(fallback_across_trust_zones).",
         ),
     )
     protected: bool | None = field(default=None, metadata=spec(Flag(), PROTECTED))

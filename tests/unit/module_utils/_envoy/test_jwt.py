@@ -14,7 +14,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets i
     consumers_without_key,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SecretError, SpecError
-from ansible_collections.gatewayops.openai.plugins.module_utils._policy.rules import check_policies
+from ansible_collections.gatewayops.openai.plugins.module_utils._policy.check import check_policies
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Reference
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.resources import spec_resources, spec_variables

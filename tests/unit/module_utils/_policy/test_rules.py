@@ -7,7 +7,8 @@ import pytest
 from spec_examples import REMOVED, changed, every_key
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import Finding, PolicyError
-from ansible_collections.gatewayops.openai.plugins.module_utils._policy.rules import RULES, check_policies
+from ansible_collections.gatewayops.openai.plugins.module_utils._policy.check import check_policies
+from ansible_collections.gatewayops.openai.plugins.module_utils._policy.rules import RULES
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import SEVERITIES
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.moments import Moment
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
@@ -179,10 +180,15 @@ def test_every_rule_takes_every_severity(rule: Any, severity: str) -> None:
         (("gateway_listeners", "local", "address"), "10.0.0.1"),
         (("gateway_listeners", "public", "tls", "min_version"), "1.1"),
         (("gateway_providers", "vllm", "api_key"), "sk-canary"),
-        (("gateway_consumers", "batch", "models"), ["gpt-5"]),
+        (("gateway_consumers", "batch", "models"), ["gpt-*"]),
         (("gateway_jwt_issuers", "keycloak", "jwks"), "http://sso.example.com/keys"),
         (("gateway_otlp", "endpoint"), "http://10.0.0.1:4318"),
         (("gateway_prompt_log", "until"), "2199-01-01T00:00Z"),
+        (("gateway_consumers", "search-team", "models"), ["gpt-5", "text-embedding-3-small"]),
+        (("gateway_release_keep",), 2),
+        (("gateway_provider_regions",), ["us-east-1"]),
+        (("gateway_providers", "azure_eu", "region"), "us-east-1"),
+        (("gateway_policy_exceptions",), []),
         (("gateway_policies",), {rule.name: severity}),
     )
     found = [finding.severity for finding in check_policies(parse_spec(raw)) if finding.rule == rule.name]
@@ -199,3 +205,71 @@ def test_the_error_says_all_of_each_finding() -> None:
 
 def test_the_example_breaks_nothing_that_it_does_not_switch_off() -> None:
     assert check_policies(parse_spec(every_key())) == ()
+
+
+def excepted(now: str, **more: Any) -> list[Finding]:
+    """What is found at a time in a spec that accepts TLS 1.0, with an exception until the end of the year."""
+    exception = {
+        "policy": "tls_version",
+        "path": "gateway_listeners.public",
+        "owner": "anna",
+        "reason": "An old client",
+        "expires": "2026-12-31T00:00Z",
+        **more,
+    }
+    changes = (
+        (("gateway_listeners", "public", "tls", "min_version"), "1.0"),
+        (("gateway_policy_exceptions",), [exception]),
+    )
+    spec = parse_spec(changed(NO_POLICIES, NO_PROMPTS, LIMITED, *changes))
+    found = check_policies(spec, Moment().convert(now))
+    return [finding for finding in found if finding.rule != "fallback_across_trust_zones"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "gateway_listeners.public",
+        "gateway_listeners.public.tls.min_version",
+        "gateway_listeners.pub*",
+        "gateway_listeners.*.tls",
+    ],
+)
+def test_a_place_that_is_excepted(path: str) -> None:
+    assert excepted("2026-12-30T23:59Z", path=path) == []
+
+
+def test_an_exception_that_is_over_is_said() -> None:
+    (found,) = excepted("2026-12-31T00:00Z")
+    assert found.severity == "deny"
+    assert found.message == "accepts TLS 1.0, which RFC 8996 forbids; the exception of anna ended on 2026-12-31"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"path": "gateway_listeners.publi"}, {"path": "gateway_listeners.local"}, {"policy": "plain_secret"}],
+    ids=["part of a name", "another", "another policy"],
+)
+def test_an_exception_of_something_else_is_none(more: dict[str, Any]) -> None:
+    found = excepted("2026-01-01T00:00Z", **more)
+    assert [(finding.rule, finding.severity, finding.path) for finding in found] == [
+        ("tls_version", "deny", "gateway_listeners.public.tls.min_version"),
+        (more.get("policy", "tls_version"), "warn", "gateway_policy_exceptions[0]"),
+    ]
+
+
+def test_regions() -> None:
+    found = findings(
+        (("gateway_provider_regions",), ["eu-west-1"]), (("gateway_providers", "claude", "region"), REMOVED)
+    )
+    assert [(finding.path, finding.message) for finding in found if finding.rule == "provider_region"] == [
+        ("gateway_providers.claude", "says no region"),
+        ("gateway_providers.openai", "is in us-east-1"),
+    ]
+
+
+def test_trust_zones() -> None:
+    found = findings((("gateway_policy_exceptions",), []))
+    assert [(finding.path, finding.message) for finding in found] == [
+        ("gateway_models.gpt-5", "is served in several trust zones: contracted, internal")
+    ]

@@ -28,6 +28,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model impo
     Tls,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.policy_exceptions import PolicyException
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import (
     HealthCheck,
     Provider,
@@ -75,12 +76,15 @@ def test_every_key_arrives_in_the_model() -> None:
                 (BaseUrl("https", "eu.openai.azure.com", 443, ""),),
                 Reference("env", "AZURE_KEY"),
                 "2024-10-21",
+                region="eu-west-1",
+                trust_zone="contracted",
             ),
             Provider(
                 "claude",
                 "anthropic",
                 (BaseUrl("https", "api.anthropic.com", 443, "/v1"),),
                 max_tokens=8192,
+                region="us-east-1",
             ),
             Provider(
                 "openai",
@@ -94,6 +98,9 @@ def test_every_key_arrives_in_the_model() -> None:
                     Reference("vault", "kv/providers/openai", "private_key"),
                     "openai.example",
                 ),
+                region="us-east-1",
+                trust_zone="contracted",
+                protected=True,
             ),
             Provider(
                 "vllm",
@@ -102,6 +109,8 @@ def test_every_key_arrives_in_the_model() -> None:
                 stream_usage="as_is",
                 proxy=BaseUrl("http", "proxy.example", 3128, ""),
                 health_check=HealthCheck("/health", 5.0, 1.0, 2, 1),
+                region="eu-west-1",
+                trust_zone="internal",
             ),
         ),
         models=(
@@ -113,6 +122,7 @@ def test_every_key_arrives_in_the_model() -> None:
                 retries=Retries(2, 20.0),
                 price=Price(1.25, 10.0),
                 limits=SharedLimits(3000, 2000000),
+                protected=True,
             ),
             Model("text-embedding-3-small", targets=(Target("openai", "text-embedding-3-small", 1),)),
         ),
@@ -122,6 +132,7 @@ def test_every_key_arrives_in_the_model() -> None:
                 ("*",),
                 (Reference("file", "/run/keys/batch.json", "key"),),
                 endpoints=("files", "batches"),
+                protected=False,
             ),
             Consumer(
                 "search-team",
@@ -159,6 +170,16 @@ def test_every_key_arrives_in_the_model() -> None:
         ),
         prompt_log=PromptLog(("*",), 1798675200, 3, 128 * 1024),
         policies=(("consumer_without_limit", "off"), ("prompt_logging", "off"), ("tls_version", "warn")),
+        policy_exceptions=(
+            PolicyException(
+                "fallback_across_trust_zones",
+                "gateway_models.gpt-*",
+                "data-protection@example.com",
+                "The contract is signed next month",
+                7226582400,
+            ),
+        ),
+        provider_regions=("us-east-1", "eu-west-1"),
     )
 
 

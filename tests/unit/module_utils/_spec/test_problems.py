@@ -300,6 +300,16 @@ SEARCH = (CONSUMERS, "search-team")
             "gateway_policies.plain_sercet: no policy named 'plain_sercet'; did you mean 'plain_secret'?",
         ),
         (
+            ("gateway_policy_exceptions", 0, "policy"),
+            "tls_versoin",
+            "gateway_policy_exceptions[0].policy: no policy named 'tls_versoin'; did you mean 'tls_version'?",
+        ),
+        (
+            ("gateway_policy_exceptions", 0, "expires"),
+            REMOVED,
+            "gateway_policy_exceptions[0].expires: is required",
+        ),
+        (
             ("gateway_policies", "plain_secret"),
             "denied",
             "gateway_policies.plain_secret: 'denied' is not one of deny, warn, off; did you mean 'deny'?",

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from spec_examples import changed, every_key
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SpecError
-from ansible_collections.gatewayops.openai.plugins.module_utils._policy.rules import RULES, check_policies
+from ansible_collections.gatewayops.openai.plugins.module_utils._policy.check import check_policies
+from ansible_collections.gatewayops.openai.plugins.module_utils._policy.rules import RULES
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.resources import spec_resources, spec_variables

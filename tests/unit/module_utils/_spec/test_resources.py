@@ -71,6 +71,9 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
             "private_key": "vault://kv/providers/openai#private_key",
             "server_name": "openai.example",
         },
+        "region": "us-east-1",
+        "trust_zone": "contracted",
+        "protected": True,
     }
     assert resources["gateway_size"] == {"name": "custom", "concurrency": 4, "memory_max": "2G", "cpu_quota": "400%"}
     assert resources["gateway_limits_scope"] == {"scope": "host"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ansible_collections.gatewayops.openai.plugins.module_utils._policy.rules import check_policies
+from ansible_collections.gatewayops.openai.plugins.module_utils._policy.check import check_policies
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.access import allowed_models
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.resources import spec_resources
