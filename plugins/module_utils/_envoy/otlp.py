@@ -30,7 +30,6 @@ _LOG_BATCH_BYTES = 64 * 1024
 _TIMEOUT = "5s"
 # With the size of a batch, what a collector that hangs can have in memory: some megabytes.
 _BREAKERS = {"thresholds": [{"max_connections": 8, "max_pending_requests": 32, "max_requests": 32, "max_retries": 0}]}
-_DNS = {"type": "LOGICAL_DNS", "dns_lookup_family": "V4_PREFERRED", "respect_dns_ttl": True}
 
 # Of the log's fields, those that are numbers in a span, and those that a span has by itself.
 _NUMBERS = ("_tokens", "_ms", ".size", "status_code", "attempts")
@@ -69,7 +68,7 @@ def compile_collector(otlp: Otlp | None, host: Host) -> list[xds.Config]:
         "connect_timeout": "5s",
         "circuit_breakers": _BREAKERS,
         "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
-        **({"type": "STATIC"} if is_ip(url.host) else _DNS),
+        **({"type": "STATIC"} if is_ip(url.host) else {"cluster_type": xds.dns(all_addresses_in_single_endpoint=True)}),
         **(_tls(otlp, host) if url.scheme == "https" else {}),
     }
     address = {"socket_address": {"address": url.host, "port_value": url.port}}
