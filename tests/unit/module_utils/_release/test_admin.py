@@ -143,6 +143,7 @@ def test_what_is_expected_of_a_release(world: World) -> None:
         "cluster_manager.cds": version,
         "extension_config_discovery.http_filter.read_model": version,
         "extension_config_discovery.http_filter.request_limits": version,
+        "extension_config_discovery.http_filter.token_limits": version,
         "http.egress.rds.egress": version,
         "http.gateway.rds.gateway": version,
         "listener_manager.lds": version,
