@@ -90,7 +90,9 @@ class World:
     def request(self, raw: Mapping[str, Any], **more: Any) -> Request:
         """What the action asks for."""
         bundle = self.bundle(raw)
-        secrets = {file.name: file.render(dict.fromkeys(file.references, "sk-1")) for file in bundle.secrets}
+        sources = dict.fromkeys(source for file in bundle.secrets for source in file.references)
+        keys = {source: f"sk-1{number or ''}" for number, source in enumerate(sources)}
+        secrets = {file.name: file.render(keys) for file in bundle.secrets}
         options: dict[str, Any] = {
             "digest": bundle.digest,
             "files": bundle.files,
