@@ -224,9 +224,8 @@ def _check_policies(policies: Iterable[tuple[str, str]], problems: Problems) -> 
 
 def _check_exceptions(exceptions: Iterable[Any], problems: Problems) -> None:
     known = [rule.name for rule in RULES]
-    for index, exception in enumerate(exceptions):
-        name = exception.get("policy")
+    for exception in exceptions:
+        name = exception.get("policy") if isinstance(exception, Draft) else None
         if name is not None and name not in known:
             near = problems.nearest("gateway_policies", name, known)
-            path = f"gateway_policy_exceptions[{index}].policy"
-            problems.add(path, f"no policy named {show(name)}{did_you_mean(near)}")
+            problems.add(f"{exception.path}.policy", f"no policy named {show(name)}{did_you_mean(near)}")
