@@ -14,7 +14,9 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._host.model impo
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Metrics, Spec
 
 # More connections than this are refused, so that a flood does not take the memory of those that are there.
-MAX_CONNECTIONS = 20000
+_MAX_CONNECTIONS = 20000
+# Nor may they take more than a quarter of the memory by waiting, if each needs as much as this.
+_CONNECTION_BYTES = 32 * 1024
 
 # Without those that never counted anything: a thousand models have 17 MB of them.
 _USED_STATISTICS = "/stats/prometheus?usedonly"
@@ -29,6 +31,15 @@ _RESOLVER = xds.extension(
 )
 
 _ADMIN = "admin"
+
+_HEAP = "envoy.resource_monitors.fixed_heap"
+# From which part of the heap on: first give memory back, then refuse new requests, then leave new connections waiting
+# and end requests that are still being sent over HTTP/1.1.
+_ACTIONS = (("shrink_heap", 0.75), ("stop_accepting_requests", 0.85), ("stop_accepting_connections", 0.95))
+_LOAD_SHED_POINTS = (("http1_server_abort_dispatch", 0.95),)
+# What the process has beside its heap, with bodies of requests in its scripts: measured, and a bit more.
+_PROCESS_BYTES = 16 * 1024**2
+_BODIES_OF_A_WORKER = 4
 
 
 def compile_bootstrap(spec: Spec, host: Host, instance: str) -> xds.Config:
@@ -47,7 +58,7 @@ def compile_bootstrap(spec: Spec, host: Host, instance: str) -> xds.Config:
             "lds_config": xds.release_source(host, "lds.json"),
             "cds_config": xds.release_source(host, "cds.json"),
         },
-        "overload_manager": _overload(spec.size.memory_max),
+        **_memory(spec),
         "typed_dns_resolver_config": _RESOLVER,
         **compile_runtime(spec.otlp),
         "static_resources": {
@@ -66,28 +77,48 @@ def compile_bootstrap(spec: Spec, host: Host, instance: str) -> xds.Config:
     }
 
 
-def _overload(memory_max: int | None) -> xds.Config:
+def _memory(spec: Spec) -> xds.Config:
+    """Return what is given up, and when, before memory runs out.
+
+    Without a limit of memory nobody knows when that is. Envoy answers new requests by itself then (`replies.py`); those
+    that it has go on.
+    """
+    memory_max = spec.size.memory_max
+    connections = _MAX_CONNECTIONS
+    if memory_max is not None:
+        connections = min(connections, memory_max // 4 // _CONNECTION_BYTES)
     monitors = [
         xds.extension(
             "envoy.resource_monitors.global_downstream_max_connections",
             "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-            max_active_downstream_connections=MAX_CONNECTIONS,
+            max_active_downstream_connections=connections,
         )
     ]
     if memory_max is None:
-        return {"resource_monitors": monitors}
-    heap = "envoy.resource_monitors.fixed_heap"
+        return {"overload_manager": {"resource_monitors": monitors}}
+    heap = _heap(memory_max, spec)
     monitors.append(
-        xds.extension(
-            heap, "extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig", max_heap_size_bytes=memory_max
-        )
+        xds.extension(_HEAP, "extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig", max_heap_size_bytes=heap)
     )
-    # The kernel kills at the limit of the unit: before that, give memory back, then refuse new requests.
-    actions = [
-        {"name": f"envoy.overload_actions.{name}", "triggers": [{"name": heap, "threshold": {"value": value}}]}
-        for name, value in (("shrink_heap", 0.8), ("stop_accepting_requests", 0.9))
-    ]
-    return {"refresh_interval": "0.25s", "resource_monitors": monitors, "actions": actions}
+    manager = {
+        # A gigabit a second brings 12 MB in this time.
+        "refresh_interval": "0.1s",
+        "resource_monitors": monitors,
+        "actions": [_at(f"envoy.overload_actions.{name}", value) for name, value in _ACTIONS],
+        "loadshed_points": [_at(f"envoy.load_shed_points.{name}", value) for name, value in _LOAD_SHED_POINTS],
+    }
+    # What is free counts for the kernel as well: above this it is given back at once.
+    return {"overload_manager": manager, "memory_allocator_manager": {"soft_memory_limit_bytes": heap}}
+
+
+def _heap(memory_max: int, spec: Spec) -> int:
+    """Return how much of the memory the heap may have: the kernel, which kills at the limit, counts all of it."""
+    beside = _PROCESS_BYTES + spec.size.concurrency * _BODIES_OF_A_WORKER * spec.max_request_size
+    return max(memory_max - beside, memory_max // 2)
+
+
+def _at(name: str, value: float) -> xds.Config:
+    return {"name": name, "triggers": [{"name": _HEAP, "threshold": {"value": value}}]}
 
 
 def _metrics_listener(metrics: Metrics) -> xds.Config:
@@ -129,5 +160,7 @@ def _metrics_listener(metrics: Metrics) -> xds.Config:
         "name": "metrics",
         "address": {"socket_address": {"address": metrics.address, "port_value": metrics.port}},
         "ignore_global_conn_limit": True,
+        # When the gateway refuses requests, somebody will want to know why.
+        "bypass_overload_manager": True,
         "filter_chains": [{"filters": [manager]}],
     }

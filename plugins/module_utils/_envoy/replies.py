@@ -15,6 +15,8 @@ _INVALID = "invalid_request_error"
 # Within the gateway only: "Proxy Authentication Required", which Envoy never answers by itself.
 _REFUSED_KEY = 407
 _INCORRECT_KEY = "Incorrect API key provided."
+# Memory comes back as answers end, which takes longer than other limits.
+_OVERLOADED_SECONDS = "5"
 _UNREACHED = "The model's provider could not be reached."
 
 
@@ -81,6 +83,15 @@ def compile_gateway_replies(spec: Spec) -> xds.Config:
                 code="rate_limit_exceeded",
                 status_code=429,
             ),
+            # A 503 before a request is read, a 500 while it is sent.
+            _mapper(
+                _detail(" == 'overload'"),
+                "The gateway has more requests than it can serve now. Please try again in a few seconds.",
+                "server_error",
+                code="overloaded",
+                status_code=503,
+                headers_to_add=[_header("retry-after", _OVERLOADED_SECONDS)],
+            ),
             _mapper(xds.status_filter(504), "The model did not answer in time.", "server_error", code="timeout"),
             _mapper(xds.status_filter(503), "The model is not available now.", "server_error", code="unavailable"),
             _mapper(xds.status_filter(500, "GE"), "The gateway failed.", "server_error", code="internal_error"),
@@ -143,7 +154,7 @@ def _token_mappers() -> list[xds.Config]:
     A token that cannot be judged is not the client's fault, and may be good in a moment.
     """
     unknown = _mapper(
-        _all(xds.status_filter(401), _details("Jwks_remote_fetch_is_failed")),
+        _all(xds.status_filter(401), _detail(".contains('Jwks_remote_fetch_is_failed')")),
         "The keys of the token's issuer are not available now.",
         "server_error",
         code="unavailable",
@@ -153,16 +164,19 @@ def _token_mappers() -> list[xds.Config]:
     return [unknown, _mapper(nobody, _INCORRECT_KEY, _INVALID, code="invalid_api_key", status_code=401)]
 
 
-def _details(text: str) -> xds.Config:
-    """Return a filter for a text in the details of an answer."""
-    expression = f"response.code_details.contains('{text}')"
+def _detail(condition: str) -> xds.Config:
+    """Return a filter for what the details of an answer are."""
     return {
         "extension_filter": xds.extension(
             "envoy.access_loggers.extension_filters.cel",
             "extensions.access_loggers.filters.cel.v3.ExpressionFilter",
-            expression=expression,
+            expression=f"response.code_details{condition}",
         )
     }
+
+
+def _header(name: str, value: str) -> xds.Config:
+    return {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 
 
 def _has_header(name: str, **extra: bool) -> xds.Config:
