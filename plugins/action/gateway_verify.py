@@ -12,18 +12,22 @@ from typing import Any, ClassVar
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import VerifyError
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.access import allowed_models
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Consumer, Listener, Spec
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import AZURE_V1
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Literal, Reference
-from ansible_collections.gatewayops.openai.plugins.module_utils._verify.checks import Expectation, report, run_checks
+from ansible_collections.gatewayops.openai.plugins.module_utils._verify.checks import PROFILES, report, run_checks
 from ansible_collections.gatewayops.openai.plugins.module_utils._verify.client import Endpoint
+from ansible_collections.gatewayops.openai.plugins.module_utils._verify.model import Expectation
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import GatewayAction
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._compile import parse_and_check
 
 _OWN = (
+    "profile",
     "from",
     "consumer",
     "url",
     "chat_model",
     "embedding_model",
+    "responses_model",
     "ca_file",
     "validate_certs",
     "client_cert",
@@ -36,11 +40,13 @@ class ActionModule(GatewayAction):
     """Work out from the spec what a client should see, and ask: from here, or from the host itself."""
 
     OPTIONS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "profile": {"type": "str", "choices": list(PROFILES), "default": "smoke"},
         "from": {"type": "str", "choices": ["controller", "host"], "default": "controller"},
         "consumer": {"type": "str"},
         "url": {"type": "str"},
         "chat_model": {"type": "str"},
         "embedding_model": {"type": "str"},
+        "responses_model": {"type": "str"},
         "ca_file": {"type": "str"},
         "validate_certs": {"type": "bool", "default": True},
         "client_cert": {"type": "str"},
@@ -55,8 +61,9 @@ class ActionModule(GatewayAction):
         key, expected = self._asker(_askers(spec, options))
         endpoint = self._endpoint(_listener(spec), options)
         if options["from"] == "host":
-            return self.call("gateway_probe", {**asdict(endpoint), **asdict(expected), "key": key})
-        return report(run_checks(endpoint, key, expected), endpoint.url)
+            asked = {"profile": options["profile"], "key": key}
+            return self.call("gateway_probe", {**asdict(endpoint), **asdict(expected), **asked})
+        return report(run_checks(endpoint, key, expected, options["profile"]), endpoint.url)
 
     def _asker(self, askers: Sequence[tuple[Consumer, Expectation]]) -> tuple[str, Expectation]:
         """The first of them that has a valid key, which is returned, and what it should see."""
@@ -154,7 +161,26 @@ def _expectation(spec: Spec, consumer: Consumer, options: Mapping[str, Any]) -> 
         chat_model=options["chat_model"] or next(iter(chat), None),
         embedding_model=options["embedding_model"] or next(iter(embeddings), None),
         forbidden_model=next(forbidden, None),
+        responses_model=options["responses_model"] or _responses_model(spec, options["chat_model"], chat),
+        max_request_size=spec.max_request_size,
     )
+
+
+def _responses_model(spec: Spec, named: str | None, chat: Sequence[str]) -> str | None:
+    """The model for completions if its providers surely have the Responses API, or else the first that has such ones.
+
+    Many servers that are compatible have no such path, neither have Azure's URLs of one deployment.
+    """
+    having = {
+        provider.name
+        for provider in spec.providers
+        if provider.type == "openai" or (provider.type == "azure_openai" and provider.api_version == AZURE_V1)
+    }
+    served = {
+        model.name: {target.provider for target in (*model.targets, *model.fallbacks)} <= having
+        for model in spec.models
+    }
+    return next((name for name in (named, *chat) if name is not None and served.get(name)), None)
 
 
 def _looks_like_embeddings(model: str) -> bool:

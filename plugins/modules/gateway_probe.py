@@ -15,6 +15,12 @@ description:
 author:
   - GatewayOps maintainers (@gatewayops)
 options:
+  profile:
+    description:
+      - What is checked, as of M(gatewayops.openai.gateway_verify).
+    type: str
+    choices: [smoke, contract]
+    default: smoke
   url:
     description:
       - What the gateway is called (scheme, host and port). A certificate is checked against its host.
@@ -69,6 +75,14 @@ options:
     description:
       - A model that the key may not use. Without it that is skipped.
     type: str
+  responses_model:
+    description:
+      - The model that is asked for responses, with V(contract). Without it that is skipped.
+    type: str
+  max_request_size:
+    description:
+      - The largest body that the gateway takes, in bytes, with V(contract). Without it that is skipped.
+    type: int
 attributes:
   check_mode:
     support: full
@@ -116,6 +130,9 @@ checks:
     reason:
       description: Why it failed or was skipped; otherwise empty.
       type: str
+    paid:
+      description: Whether it asks a provider, which may cost money.
+      type: bool
 url:
   description: The gateway that was asked.
   type: str
@@ -129,10 +146,12 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import GatewayError
-from ansible_collections.gatewayops.openai.plugins.module_utils._verify.checks import Expectation, report, run_checks
+from ansible_collections.gatewayops.openai.plugins.module_utils._verify.checks import PROFILES, report, run_checks
 from ansible_collections.gatewayops.openai.plugins.module_utils._verify.client import Endpoint
+from ansible_collections.gatewayops.openai.plugins.module_utils._verify.model import Expectation
 
 ARGUMENT_SPEC: dict[str, Any] = {
+    "profile": {"type": "str", "choices": list(PROFILES), "default": "smoke"},
     "url": {"type": "str", "required": True},
     "address": {"type": "str"},
     "ca_file": {"type": "path"},
@@ -145,6 +164,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "chat_model": {"type": "str"},
     "embedding_model": {"type": "str"},
     "forbidden_model": {"type": "str"},
+    "responses_model": {"type": "str"},
+    "max_request_size": {"type": "int"},
 }
 
 
@@ -158,9 +179,11 @@ def main() -> None:
         chat_model=options["chat_model"],
         embedding_model=options["embedding_model"],
         forbidden_model=options["forbidden_model"],
+        responses_model=options["responses_model"],
+        max_request_size=options["max_request_size"],
     )
     try:
-        result = report(run_checks(endpoint, options["key"], expected), endpoint.url)
+        result = report(run_checks(endpoint, options["key"], expected, options["profile"]), endpoint.url)
     except GatewayError as error:
         module.fail_json(msg=str(error))
     else:

@@ -10,11 +10,13 @@ short_description: Ask a gateway what a client would ask
 version_added: 0.1.0
 description:
   - Sends requests with the key of a consumer and compares the answers with what the specification says.
-  - The checks are C(healthy) (C(/healthz)), C(models) (exactly the models that the key may use), C(chat completion),
-    C(stream) (to its end, C([DONE])), C(embeddings), C(wrong key) (401), C(forbidden model) (403) and
-    C(unknown model) (404). All of them run, and every one that failed is named.
+  - The checks of the profile V(smoke) are C(healthy) (C(/healthz)), C(models) (exactly the models that the key may
+    use), C(chat completion), C(stream) (to its end, C([DONE])), C(embeddings), C(wrong key) (401), C(forbidden model)
+    (403) and C(unknown model) (404). All of them run, and every one that failed is named.
   - What the specification has no model for is skipped.
-  - Three small requests reach providers, and cost what such requests cost.
+  - The profile V(contract) checks what clients know from OpenAI's API, C(docs/verify.md) has the list.
+  - Three small requests reach providers, six with V(contract), and cost what such requests cost. Their checks are those
+    with RV(checks[].paid).
   - Each option that is not given is taken from the variable of its name with C(gateway_verify_) before it, and the
     specification from the variables of the role C(gatewayops.openai.gateway).
 author:
@@ -24,6 +26,15 @@ extends_documentation_fragment:
   - gatewayops.openai.vault
   - gatewayops.openai.aws
 options:
+  profile:
+    description:
+      - What is checked.
+      - V(smoke) is whether the gateway serves what the specification says.
+      - V(contract) is whether it keeps OpenAI's API (statuses and shapes of errors, shapes of answers, streams,
+        headers). It is 23 requests, which count for the limits of the consumer.
+    type: str
+    choices: [smoke, contract]
+    default: smoke
   from:
     description:
       - Who asks.
@@ -52,6 +63,12 @@ options:
   embedding_model:
     description:
       - The model that is asked for embeddings. The first one (by name) with C(embed) in its name when it is not given.
+    type: str
+  responses_model:
+    description:
+      - The model that is asked for responses, with V(contract).
+      - When it is not given, O(chat_model) or else the first one (by name) that only providers of the types C(openai)
+        and C(azure_openai), with the version C(v1), serve. Others need not have that API.
     type: str
   ca_file:
     description:
@@ -96,6 +113,10 @@ EXAMPLES = r"""
 - name: Ask the gateway what a client would ask
   gatewayops.openai.gateway_verify:
 
+- name: Check that it keeps OpenAI's API
+  gatewayops.openai.gateway_verify:
+    profile: contract
+
 - name: Ask as another consumer, from the host itself
   gatewayops.openai.gateway_verify:
     consumer: batch-team
@@ -124,6 +145,9 @@ checks:
     reason:
       description: Why it failed or was skipped; otherwise empty.
       type: str
+    paid:
+      description: Whether it asks a provider, which may cost money.
+      type: bool
 url:
   description: The gateway that was asked.
   type: str

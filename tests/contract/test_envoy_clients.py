@@ -24,8 +24,9 @@ from contract.test_envoy_changes import load
 from contract.test_envoy_requests import CHAT, Answer, chat, replace
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._release import admin
-from ansible_collections.gatewayops.openai.plugins.module_utils._verify.checks import Expectation, run_checks
+from ansible_collections.gatewayops.openai.plugins.module_utils._verify.checks import run_checks
 from ansible_collections.gatewayops.openai.plugins.module_utils._verify.client import Endpoint
+from ansible_collections.gatewayops.openai.plugins.module_utils._verify.model import Expectation
 
 Pair = tuple[Path, Path]
 

@@ -453,7 +453,8 @@ class Responses(Shape):
         if text is not None:
             content = [{"type": "output_text", "text": text, "annotations": []}]
             output = [{"type": "message", "id": "msg-1", "status": status, "role": "assistant", "content": content}]
-        return self.frame(status=status, output=output, usage=usage, error=None, parallel_tool_calls=True, tools=[])
+        fixed: dict[str, Any] = {"created_at": CREATED, "error": None, "parallel_tool_calls": True, "tools": []}
+        return self.frame(status=status, output=output, usage=usage, **fixed)
 
     def whole(self) -> dict[str, Any]:
         return self._response(status="completed", text="".join(self.pieces), usage=self.usage())

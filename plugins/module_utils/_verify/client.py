@@ -12,7 +12,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -56,11 +56,19 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back. `body` is the parsed JSON, or None where it was no JSON."""
+    """What came back. `body` is the parsed JSON, or None where it was no JSON.
+
+    `headers` are those of the answer, with names in lower case; a header that was there twice is one with both values.
+    """
 
     status: int
-    content_type: str
+    headers: Mapping[str, str]
     body: Any
+
+    @property
+    def content_type(self) -> str:
+        """The header of this name, or nothing."""
+        return self.headers.get("content-type", "")
 
 
 class Client:
@@ -73,38 +81,43 @@ class Client:
 
     def get(self, path: str, *, key: str | None = None) -> Answer:
         """Read `path`; `key` replaces the client's own."""
-        with self._exchange("GET", path, None, key) as response:
-            return _answer(response)
+        return self.send("GET", path, headers=None if key is None else _bearer(key))
 
     def post(self, path: str, payload: Mapping[str, Any]) -> Answer:
         """Send `payload` as JSON."""
-        with self._exchange("POST", path, payload, None) as response:
+        return self.send("POST", path, json.dumps(payload).encode("utf-8"))
+
+    def send(
+        self, method: str, path: str, body: bytes | None = None, *, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Send `body` as it is, as JSON; `headers` replace others of their names, those with an empty value remove."""
+        with self._exchange(method, path, body, headers or {}) as response:
             return _answer(response)
 
     def stream(self, path: str, payload: Mapping[str, Any]) -> tuple[Answer, list[str]]:
         """Send `payload` and read the server-sent events that answer it, up to and with `[DONE]`.
 
-        The second value is the data of each event; it is empty when the answer was no stream.
+        The second value is their lines; it is empty when the answer was no stream.
         """
         deadline = time.monotonic() + self._endpoint.timeout
-        with self._exchange("POST", path, payload, None) as response:
-            content_type = response.getheader("content-type", "")
-            if response.status != 200 or not content_type.startswith("text/event-stream"):
+        with self._exchange("POST", path, json.dumps(payload).encode("utf-8"), {}) as response:
+            if response.status != 200 or not response.getheader("content-type", "").startswith("text/event-stream"):
                 return _answer(response), []
-            return Answer(response.status, content_type, None), list(_events(response, deadline))
+            return Answer(response.status, _headers(response), None), list(_lines(response, deadline))
 
     @contextmanager
     def _exchange(
-        self, method: str, path: str, payload: Mapping[str, Any] | None, key: str | None
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
     ) -> Iterator[http.client.HTTPResponse]:
-        headers = {"authorization": "Bearer " + (self._key if key is None else key), "accept": "*/*"}
-        body = None
-        if payload is not None:
-            body = json.dumps(payload).encode("utf-8")
-            headers["content-type"] = "application/json"
+        given = {**_bearer(self._key), "accept": "*/*"}
+        if body is not None:
+            given["content-type"] = "application/json"
+        given = {name: value for name, value in {**given, **headers}.items() if value}
         connection = self._connect()
         try:
-            connection.request(method, path, body=body, headers=headers)
+            # What is too large may be answered before all of it was read.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(method, path, body=body, headers=given)
             # Closed for itself: it outlives its connection when the gateway closes that.
             with connection.getresponse() as response:
                 yield response
@@ -153,19 +166,30 @@ def _answer(response: http.client.HTTPResponse) -> Answer:
         body = json.loads(text)
     except ValueError:
         body = None
-    return Answer(response.status, response.getheader("content-type", ""), body)
+    return Answer(response.status, _headers(response), body)
 
 
-def _events(response: http.client.HTTPResponse, deadline: float) -> Iterator[str]:
-    """The data of each event, up to and with `[DONE]`."""
+def _bearer(key: str) -> dict[str, str]:
+    return {"authorization": "Bearer " + key}
+
+
+def _headers(response: http.client.HTTPResponse) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in response.getheaders():
+        name = name.lower()
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
+
+
+def _lines(response: http.client.HTTPResponse, deadline: float) -> Iterator[str]:
+    """The lines of a stream without their ends, up to and with `[DONE]`."""
     for line in response:
         if time.monotonic() > deadline:
             raise socket.timeout
-        if line.startswith(b"data:"):
-            data = line[len(b"data:") :].strip().decode("utf-8", "replace")
-            yield data
-            if data == "[DONE]":
-                return
+        text = line.decode("utf-8", "replace").rstrip("\r\n")
+        yield text
+        if text.startswith("data:") and text[len("data:") :].strip() == "[DONE]":
+            return
 
 
 def _reason(error: Exception) -> str:

@@ -9,8 +9,8 @@ import pytest
 
 from ansible_collections.gatewayops.openai.plugins.action import gateway_verify
 from ansible_collections.gatewayops.openai.plugins.action.gateway_verify import ActionModule
-from ansible_collections.gatewayops.openai.plugins.module_utils._verify.checks import Check, Expectation
 from ansible_collections.gatewayops.openai.plugins.module_utils._verify.client import Endpoint
+from ansible_collections.gatewayops.openai.plugins.module_utils._verify.model import Check, Expectation
 
 from .conftest import Host, Run, failed
 
@@ -21,8 +21,8 @@ class Asked:
     def __init__(self, *checks: Check) -> None:
         self.checks = checks
 
-    def __call__(self, endpoint: Endpoint, key: str, expected: Expectation) -> tuple[Check, ...]:
-        self.endpoint, self.key, self.expected = endpoint, key, expected
+    def __call__(self, endpoint: Endpoint, key: str, expected: Expectation, profile: str) -> tuple[Check, ...]:
+        self.endpoint, self.key, self.expected, self.profile = endpoint, key, expected, profile
         return self.checks
 
 
@@ -46,7 +46,7 @@ def test_a_client_is_told_what_the_spec_says(run: Run, spec: dict[str, Any], ask
     assert result == {
         "changed": False,
         "url": "http://127.0.0.1:8080",
-        "checks": [{"name": "healthy", "ok": True, "skipped": False, "seconds": 0.1, "reason": ""}],
+        "checks": [{"name": "healthy", "ok": True, "skipped": False, "seconds": 0.1, "reason": "", "paid": False}],
     }
     assert asked.endpoint == Endpoint("http://127.0.0.1:8080", address="127.0.0.1")
     assert asked.key == "sk-consumer-canary"
@@ -55,7 +55,10 @@ def test_a_client_is_told_what_the_spec_says(run: Run, spec: dict[str, Any], ask
         chat_model="gpt-5",
         embedding_model="text-embedding-3-small",
         forbidden_model=None,
+        responses_model="gpt-5",
+        max_request_size=10 * 1024**2,
     )
+    assert asked.profile == "smoke"
 
 
 def test_a_consumer_by_name_with_what_it_may_not_use(run: Run, spec: dict[str, Any], asked: Asked) -> None:
@@ -68,6 +71,7 @@ def test_a_consumer_by_name_with_what_it_may_not_use(run: Run, spec: dict[str, A
         chat_model=None,
         embedding_model="text-embedding-3-small",
         forbidden_model="gpt-5",
+        max_request_size=10 * 1024**2,
     )
 
 
@@ -98,6 +102,27 @@ def test_a_key_that_has_ended_is_not_asked_with(run: Run, spec: dict[str, Any], 
     assert failed(run, ActionModule, variables=spec, transport="local") == (
         "gateway_consumers: there is no key to ask with: those of aa have ended, or they have none"
     )
+
+
+def test_responses_are_asked_of_providers_that_have_them(run: Run, spec: dict[str, Any], asked: Asked) -> None:
+    """Also with a fallback; a model that is named for chat is taken if it can be."""
+    (provider,) = spec["gateway_providers"].values()
+    dated = {**provider, "type": "azure_openai", "base_url": "https://eu.example", "api_version": "2024-10-21"}
+    spec["gateway_providers"]["dated"] = dated
+    spec["gateway_providers"]["undated"] = {**dated, "api_version": "v1"}
+    spec["gateway_models"] = {
+        "a": {"targets": [{"provider": "undated", "model": "a"}], "fallbacks": [{"provider": "dated", "model": "a"}]},
+        "b": {"targets": [{"provider": "undated", "model": "b"}]},
+        "c": {"targets": [{"provider": "undated", "model": "c"}]},
+    }
+    for given, wanted in (
+        ({}, "b"),
+        ({"chat_model": "c"}, "c"),
+        ({"chat_model": "a"}, "b"),
+        ({"responses_model": "a"}, "a"),
+    ):
+        run(ActionModule, variables=spec, arguments={**given, "profile": "contract"}, transport="local")
+        assert (asked.expected.responses_model, asked.profile) == (wanted, "contract")
 
 
 def test_models_can_be_named(run: Run, spec: dict[str, Any], asked: Asked) -> None:
@@ -136,6 +161,9 @@ def test_from_the_host_it_is_asked_on_loopback(run: Run, tls: dict[str, Any], as
         "chat_model": "gpt-5",
         "embedding_model": "text-embedding-3-small",
         "forbidden_model": None,
+        "responses_model": "gpt-5",
+        "max_request_size": 10 * 1024**2,
+        "profile": "smoke",
     }
     assert not hasattr(asked, "endpoint")
 

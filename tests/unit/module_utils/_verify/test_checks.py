@@ -11,13 +11,9 @@ from typing import Any
 import pytest
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import VerifyError
-from ansible_collections.gatewayops.openai.plugins.module_utils._verify.checks import (
-    Check,
-    Expectation,
-    report,
-    run_checks,
-)
+from ansible_collections.gatewayops.openai.plugins.module_utils._verify.checks import report, run_checks
 from ansible_collections.gatewayops.openai.plugins.module_utils._verify.client import Endpoint
+from ansible_collections.gatewayops.openai.plugins.module_utils._verify.model import Check, Expectation
 
 KEY = "sk-canary-1234"
 EXPECTED = Expectation(
@@ -234,4 +230,11 @@ def test_what_is_no_url_is_said_once(url: str) -> None:
 
 def test_a_check_is_plain_data() -> None:
     check = Check("healthy", ok=True, skipped=False, seconds=0.1, reason="")
-    assert check.as_dict() == {"name": "healthy", "ok": True, "skipped": False, "seconds": 0.1, "reason": ""}
+    assert check.as_dict() == {
+        "name": "healthy",
+        "ok": True,
+        "skipped": False,
+        "seconds": 0.1,
+        "reason": "",
+        "paid": False,
+    }
