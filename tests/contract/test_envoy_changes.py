@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import http.client
 import json
 import shutil
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -19,9 +21,12 @@ from typing import Any
 import pytest
 from contract.certificates import Authority
 from contract.gateway_process import Gateway, Provider, free_port, gateway, xds_of
-from contract.test_envoy_requests import Answer, call, chat, replace, until
+from contract.test_envoy_requests import CHAT, Answer, call, chat, replace, until
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._release import admin
+
+#: More than the time of a test takes, at 20 a second.
+HTTP2_REQUESTS = 60
 
 
 @dataclass
@@ -134,6 +139,54 @@ def served_certificate(port: int) -> bytes:
         return found
 
 
+@contextmanager
+def streams_of_http2(
+    port: int, authority: Authority, body: str, headers: dict[str, str]
+) -> Iterator[Counter[tuple[str, ...]]]:
+    """Ask in HTTP/2; counted in the end are protocols, statuses, and whether it took a new connection."""
+    found: Counter[tuple[str, ...]] = Counter()
+    command = ["curl", "--silent", "--http2", "--cacert", str(authority.certificate), "--rate", "1200/m"]
+    command += [part for name, value in headers.items() for part in ("--header", f"{name}: {value}")]
+    command += [
+        "--data",
+        body,
+        "--output",
+        "/dev/null",
+        "--write-out",
+        "%{http_version} %{http_code} %{num_connects}\\n",
+    ]
+    process = subprocess.Popen(
+        [*command, f"https://localhost:{port}{CHAT}?[1-{HTTP2_REQUESTS}]"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        yield found
+        output, _nothing = process.communicate(timeout=30)
+        assert process.returncode == 0
+        found.update(tuple(line.split()) for line in output.splitlines())
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        if process.stdout:
+            process.stdout.close()
+
+
+def serve_certificate(world: World, place: str, certificate: Path, key: Path) -> None:
+    """Replace the certificate of a listener, be it on the host or delivered."""
+    if place == "on_host":
+        listener = world.spec["gateway_listeners"]["on-host"]["tls"]
+        for source, target in ((key, listener["private_key"]), (certificate, listener["certificate"])):
+            shutil.copy(source, f"{target}.new")
+            Path(f"{target}.new").rename(target)
+        return
+    path = Path(world.gateway.host.secrets_dir, "listener-delivered.json")
+    document = json.loads(path.read_text())
+    pair = document["resources"][0]["tls_certificate"]
+    pair["certificate_chain"]["inline_string"] = certificate.read_text()
+    pair["private_key"]["inline_string"] = key.read_text()
+    replace(path, json.dumps({**document, "version_info": certificate.name}))
+
+
 class TestSecrets:
     def test_a_providers_key(self, world: World) -> None:
         world.alpha.reset()
@@ -152,31 +205,47 @@ class TestSecrets:
             assert until(lambda: world.ask(key="sk-some"), 200).status == 200
         assert set(statuses) == {200}
 
-    def test_a_certificate_on_the_host(self, world: World) -> None:
-        before = served_certificate(world.on_host)
-        certificate, key = world.authority.sign("two", "localhost")
-        listener = world.spec["gateway_listeners"]["on-host"]["tls"]
-        for source, target in ((key, listener["private_key"]), (certificate, listener["certificate"])):
-            shutil.copy(source, f"{target}.new")
-            Path(f"{target}.new").rename(target)
-        end = time.monotonic() + 5
-        while served_certificate(world.on_host) == before and time.monotonic() < end:
-            time.sleep(0.02)
-        assert served_certificate(world.on_host) != before
+    @pytest.mark.parametrize("place", ["on_host", "delivered"])
+    def test_a_certificate_that_is_replaced_costs_no_request(self, world: World, place: str) -> None:
+        """Kept connections go on as they are, be it in HTTP/1.1 or HTTP/2; new ones get the new certificate."""
+        port = getattr(world, place)
+        context = ssl.create_default_context(cafile=str(world.authority.certificate))
+        kept = http.client.HTTPSConnection("localhost", port, timeout=5, context=context)
+        body = json.dumps(chat("first"))
+        headers = {"authorization": "Bearer sk-all", "content-type": "application/json"}
+        connections: set[int] = set()
 
-    def test_a_delivered_certificate(self, world: World) -> None:
-        before = served_certificate(world.delivered)
-        certificate, key = world.authority.sign("three", "localhost")
-        path = Path(world.gateway.host.secrets_dir, "listener-delivered.json")
-        document = json.loads(path.read_text())
-        pair = document["resources"][0]["tls_certificate"]
-        pair["certificate_chain"]["inline_string"] = certificate.read_text()
-        pair["private_key"]["inline_string"] = key.read_text()
-        replace(path, json.dumps({**document, "version_info": "next"}))
-        end = time.monotonic() + 5
-        while served_certificate(world.delivered) == before and time.monotonic() < end:
-            time.sleep(0.02)
-        assert served_certificate(world.delivered) != before
+        def again() -> Answer:
+            kept.request("POST", CHAT, body, headers)
+            connections.add(kept.sock.fileno() if kept.sock else 0)
+            response = kept.getresponse()
+            return Answer(response.status, {}, response.read().decode())
+
+        def anew() -> Answer:
+            connection = http.client.HTTPSConnection("localhost", port, timeout=5, context=context)
+            with closing(connection):
+                connection.request("POST", CHAT, body, headers)
+                response = connection.getresponse()
+                return Answer(response.status, {}, response.read().decode())
+
+        with ExitStack() as stack:
+            stack.callback(kept.close)
+            streams = stack.enter_context(streams_of_http2(port, world.authority, body, headers))
+            statuses = stack.enter_context(load(again, anew))
+            for turn in range(3):
+                before = served_certificate(port)
+                pair = world.authority.sign(f"{place}-{turn}", "localhost")
+                serve_certificate(world, place, *pair)
+                wanted = ssl.PEM_cert_to_DER_cert(pair[0].read_text())
+                end = time.monotonic() + 5
+                while (shown := served_certificate(port)) == before and time.monotonic() < end:
+                    time.sleep(0.02)
+                assert shown == wanted
+                time.sleep(0.3)
+                assert {served_certificate(port) for _turn in range(5)} == {wanted}
+        assert set(statuses) == {200}
+        assert len(connections) == 1, "the kept connection is the same all the time"
+        assert streams == {("2", "200", "1"): 1, ("2", "200", "0"): HTTP2_REQUESTS - 1}
 
     def test_a_key_that_cannot_be_read_is_not_left_out(self, world: World) -> None:
         """A provider with a key never gets a request without it: neither when the file goes, nor when it is empty."""

@@ -6,7 +6,9 @@ import http.client
 import json
 import stat
 import time
+import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,20 @@ def call(
         return Answer(response.status, found, response.read().decode())
     finally:
         connection.close()
+
+
+def call_with(port: int, body: object, headers: list[tuple[str, str]]) -> Answer:
+    """Ask with these headers, some of which may be there twice."""
+    content = json.dumps(body).encode()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    with closing(connection):
+        connection.putrequest("POST", CHAT)
+        for name, value in (("content-type", "application/json"), ("content-length", str(len(content))), *headers):
+            connection.putheader(name, value)
+        connection.endheaders(content)
+        response = connection.getresponse()
+        found = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, found, response.read().decode())
 
 
 def chat(model: str, **extra: object) -> dict[str, object]:
@@ -429,10 +445,81 @@ class TestHeaders:
         assert answer.status == 200
         assert world.gateway.logged(answer.headers)["consumer"] == "all"
 
+    @pytest.mark.parametrize(
+        ("headers", "status", "consumer"),
+        [
+            # Authorization counts, and the other is not tried.
+            ([("authorization", f"Bearer {ALL}"), ("api-key", ONE)], 200, "all"),
+            ([("authorization", f"Bearer {ONE}"), ("api-key", ALL)], 200, "one"),
+            ([("authorization", f"Bearer {ALL}"), ("api-key", "wrong")], 200, "all"),
+            ([("authorization", "Bearer wrong"), ("api-key", ALL)], 401, None),
+            ([("authorization", "Basic eDp5"), ("api-key", ALL)], 401, None),
+            ([("authorization", "Bearer "), ("api-key", ALL)], 401, None),
+            # An empty one is none.
+            ([("authorization", ""), ("api-key", ALL)], 200, "all"),
+            ([("authorization", f"Bearer {ALL}"), ("authorization", f"Bearer {ALL}")], 401, None),
+            ([("authorization", f"Bearer {ONE}"), ("authorization", f"Bearer {ALL}")], 401, None),
+            ([("api-key", ONE), ("api-key", ALL)], 200, "one"),
+            ([("api-key", "wrong"), ("api-key", ALL)], 401, None),
+        ],
+    )
+    def test_two_keys(self, world: World, headers: list[tuple[str, str]], status: int, consumer: str | None) -> None:
+        answer = call_with(world.port, chat("same"), headers)
+        assert answer.status == status
+        assert world.gateway.logged(answer.headers)["consumer"] == consumer
+        for seen in world.alpha.seen():
+            assert seen["headers"]["authorization"] == "Bearer sk-alpha"
+            assert "api-key" not in seen["headers"]
+            assert "x-api-key" not in seen["headers"]
+        assert len(world.alpha.seen()) == (status == 200)
+
     def test_an_answer_names_its_request(self, world: World) -> None:
         answer = call(world.port, body=chat("same"))
         assert world.gateway.logged(answer.headers)["http.response.status_code"] == 200
         assert not [name for name in answer.headers if name.startswith(("x-gw-", "x-envoy-"))]
+
+
+class TestRequestIds:
+    def test_the_client_library_has_it(self, world: World) -> None:
+        with world.client() as client:
+            answer = client.embeddings.create(model="text-embedding-3-small", input="a")
+            stream = client.chat.completions.with_raw_response.create(
+                model="same", messages=[{"role": "user", "content": "hi"}], stream=True
+            )
+            with pytest.raises(openai.NotFoundError) as unknown:
+                client.embeddings.create(model="gpt-99", input="a")
+        for found in (answer._request_id, stream.request_id, unknown.value.request_id):
+            assert found
+            assert str(uuid.UUID(found)) == found
+            assert world.gateway.logged({"x-request-id": found})
+
+    @pytest.mark.parametrize("name", ["x-request-id", "X-Request-Id"])
+    @pytest.mark.parametrize("value", ["abc", "a" * 3000, str(uuid.UUID(int=1)), "%REQ(authorization)%", '"}'])
+    def test_one_from_outside_never_counts(self, world: World, name: str, value: str) -> None:
+        headers = [("authorization", f"Bearer {ALL}"), (name, value), (name, "other")]
+        for given in (headers, headers[1:]):
+            answer = call_with(world.port, chat("same"), given)
+            assert uuid.UUID(answer.headers["x-request-id"]).int > 1
+            line = world.gateway.logged(answer.headers)
+            assert line["request_id"] == answer.headers["x-request-id"]
+            assert value not in line.values()
+
+    @pytest.mark.parametrize("value", ["trace-1", '"},{"consumer":"one', "%REQ(authorization)%", "x" * 512])
+    @pytest.mark.parametrize("model", ["same", "azure"])
+    def test_the_clients_own_is_logged_beside_it(self, world: World, model: str, value: str) -> None:
+        answer = call(world.port, body=chat(model), x_client_request_id=value)
+        assert world.gateway.logged(answer.headers)["client_request_id"] == value
+        (seen,) = (world.alpha if model == "same" else world.beta).seen()
+        assert seen["headers"]["x-client-request-id"] == value
+
+    def test_a_long_one_is_cut_in_the_log(self, world: World) -> None:
+        answer = call(world.port, body=chat("same"), x_client_request_id="x" * 5000)
+        assert world.gateway.logged(answer.headers)["client_request_id"] == "x" * 512
+
+    def test_it_is_in_the_log_of_a_refusal(self, world: World) -> None:
+        answer = call(world.port, body=chat("same"), key="wrong", x_client_request_id="mine")
+        assert world.gateway.logged(answer.headers)["client_request_id"] == "mine"
+        assert world.gateway.logged(call(world.port, body=chat("same")).headers)["client_request_id"] is None
 
 
 class TestLimits:
@@ -471,6 +558,11 @@ class TestRecords:
         assert {key: line[key] for key in wanted} == wanted
         assert line["http.request.body.size"] > 0
         assert line["http.response.body.size"] > 0
+
+    def test_the_path_is_the_clients(self, world: World) -> None:
+        for model in ("same", "azure"):
+            answer = call(world.port, f"/v1//x/..{CHAT.removeprefix('/v1')}?x=y", body=chat(model))
+            assert world.gateway.logged(answer.headers)["url.path"] == CHAT
 
     def test_no_key_is_written_anywhere(self, world: World) -> None:
         wrong = call(world.port, body=chat("same"), key="sk-wrong-key")

@@ -83,8 +83,12 @@ def _refused_key() -> xds.Config:
 
 
 def _remember() -> xds.Config:
-    """Return the filter that notes who asks: the headers that say so are gone when the request is logged."""
-    noted = ((xds.CONSUMER_STATE, xds.CONSUMER), (xds.REQUEST_ID_STATE, xds.REQUEST_ID))
+    """Return the filter that notes who asks for what: what says so is gone, or another, when the request is logged."""
+    noted = (
+        (xds.CONSUMER_STATE, f"REQ({xds.CONSUMER})"),
+        (xds.REQUEST_ID_STATE, f"REQ({xds.REQUEST_ID})"),
+        (xds.PATH_STATE, "PATH(NQ)"),
+    )
     return xds.extension(
         "remember",
         "extensions.filters.http.set_filter_state.v3.Config",
@@ -92,9 +96,9 @@ def _remember() -> xds.Config:
             {
                 "object_key": key,
                 "factory_key": "envoy.string",
-                "format_string": {"text_format_source": {"inline_string": f"%REQ({header})%"}},
+                "format_string": {"text_format_source": {"inline_string": f"%{operator}%"}},
             }
-            for key, header in noted
+            for key, operator in noted
         ],
     )
 

@@ -112,6 +112,7 @@ def log_fields(spec: Spec) -> dict[str, str]:
     return {
         "time": "%START_TIME%",
         "request_id": _first(("REQ", xds.REQUEST_ID), ("FILTER_STATE", f"{xds.REQUEST_ID_STATE}:PLAIN")),
+        "client_request_id": f"%REQ({xds.CLIENT_REQUEST_ID}):{xds.CLIENT_REQUEST_ID_LENGTH}%",
         "consumer": _CONSUMER,
         "gen_ai.request.model": _first(("REQ", xds.MODEL), ("METADATA", f"ROUTE:{xds.METADATA}:model")),
         "gen_ai.provider.name": f"%UPSTREAM_METADATA({xds.METADATA}:provider)%",
@@ -127,8 +128,8 @@ def log_fields(spec: Spec) -> dict[str, str]:
         "http.request.body.size": "%BYTES_RECEIVED%",
         "http.response.body.size": "%BYTES_SENT%",
         "http.request.method": "%REQ(:METHOD)%",
-        # Without the query: some clients put keys there.
-        "url.path": "%PATH(NQ)%",
+        # The client's, not that of a provider; without the query: some clients put keys there.
+        "url.path": _first(("FILTER_STATE", f"{xds.PATH_STATE}:PLAIN"), ("PATH", "NQ")),
         **({"trace_id": "%TRACE_ID%"} if traced else {}),
     }
 

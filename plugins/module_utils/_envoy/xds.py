@@ -34,6 +34,9 @@ TOKENS = "x-gw-tokens-"
 # In an answer: the parameter that a request was refused for.
 PARAM = "x-gw-param"
 REQUEST_ID = "x-request-id"
+# By which a client knows its request even without an answer; OpenAI takes so much ASCII, and refuses what is longer.
+CLIENT_REQUEST_ID = "x-client-request-id"
+CLIENT_REQUEST_ID_LENGTH = 512
 
 # The namespace of metadata on routes and endpoints.
 METADATA = "gw"
@@ -49,9 +52,11 @@ ACCESS_LIST = "access_list"
 RENAME_MODEL = "rename_model"
 REFUSED_KEY = "refused_key"
 
-# What is known of a request from its key on to its end: filter state, since providers get none of the headers.
+# What is known of a request from its key on to its end: filter state, since providers get none of the headers,
+# and another path.
 CONSUMER_STATE = "gw.consumer"
 REQUEST_ID_STATE = "gw.request_id"
+PATH_STATE = "gw.path"
 
 EGRESS = "egress"
 
