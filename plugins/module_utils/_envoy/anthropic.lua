@@ -4,7 +4,9 @@ local VERSION = "2023-06-01"
 
 function envoy_on_request(handle)
   local headers = handle:headers()
-  local base = match(headers:get(":path") or "", "^(.*)/chat/completions$")
+  local path = headers:get(":path") or ""
+  -- When the provider is asked again the path is what it was changed to before, while the body is the client's.
+  local base = match(path, "^(.*)/chat/completions$") or match(path, "^(.*)/messages$")
   local translated, why, param
   if base and headers:get(":method") == "POST" then
     local body = handle:body(true)

@@ -77,7 +77,9 @@ _NOT_FOR_CLIENTS = (
     "x-ratelimit-limit",
     "x-ratelimit-remaining",
     "x-ratelimit-reset",
-    # It would pass for the gateway's own.
+    # They would pass for the gateway's own.
+    xds.LIMIT,
+    xds.PARAM,
     xds.SPENT_LIMIT,
 )
 _RETRY_PRIORITY = xds.extension(
