@@ -24,8 +24,8 @@ def start_providers(stack: ExitStack) -> dict[str, Provider]:
     return up
 
 
-def spec_of(port: int, up: dict[str, Provider]) -> dict[str, Any]:
-    """The spec of a gateway in front of these providers."""
+def spec_of(port: int, up: dict[str, Provider], *, files: str = "openai") -> dict[str, Any]:
+    """The spec of a gateway in front of these providers; `files` is the one that keeps files."""
     providers = {
         name: {
             "type": name.partition("-")[0],
@@ -37,14 +37,13 @@ def spec_of(port: int, up: dict[str, Provider]) -> dict[str, Any]:
     providers["azure_openai-dated"]["api_version"] = "2024-10-21"
     providers["azure_openai-v1"]["api_version"] = "v1"
     models = {name: {"targets": [{"provider": name, "model": name}]} for name in PROVIDERS}
-    endpoints = [name for name in PROVIDERS if name != "anthropic"]
     return {
         "gateway_listeners": {"public": {"address": "127.0.0.1", "port": port}},
         "gateway_metrics": {"port": free_port()},
         "gateway_max_request_size": "1M",
         "gateway_providers": providers,
         "gateway_models": {**models, EMBEDDINGS: models["openai"]},
-        "gateway_endpoints": {"files": {"provider": endpoints[0]}},
+        "gateway_endpoints": {"files": {"provider": files}},
         "gateway_consumers": {
             "all": {"api_keys": ["env://ALL"], "models": ["*"], "endpoints": ["files"]},
             "one": {

@@ -8,10 +8,15 @@ Endpoints (any path prefix before them, so /v1/... and /team/v1/... are alike):
     POST .../chat/completions, .../completions, .../responses      JSON, or server-sent events with "stream": true
     POST .../embeddings
     POST .../audio/transcriptions, .../audio/translations, .../images/edits, .../images/variations      forms
+    POST .../images/generations, .../audio/speech
     GET  .../models
     POST, GET .../files, GET, DELETE .../files/<id>, GET .../files/<id>/content      kept until the server ends
     POST, GET .../batches, GET .../batches/<id>, POST .../batches/<id>/cancel
-    the same under /openai/deployments/<deployment>/...?api-version=..., where the deployment is the model
+    the same under /openai/deployments/<deployment>/...?api-version=..., where the deployment is the model; but for
+    responses, which Azure does not have there
+
+A chat completion calls the first of its `tools` with "tool_choice": "required", and is {"answer": TEXT} in JSON where
+the `response_format` is a JSON schema.
 
 Every answer has the header `x-upstream-name: NAME`; its `model` is the model that was asked for, and its
 `system_fingerprint` is NAME. With --api-key a request needs one of the keys, as `Authorization: Bearer` or `api-key`.
@@ -284,8 +289,16 @@ class Upstream:
         kind = next((k for k in SHAPES if request.path.endswith("/" + k)), None)
         if kind is None or request.method != "POST":
             raise FailureError(404, f"Unknown request: {request.method} {request.path}", "unknown_url")
+        if kind == "responses" and request.deployment is not None:
+            raise FailureError(404, "Resource not found", "404")
         if not request.model:
             raise FailureError(400, "you must provide a model parameter", "model_not_given")
+        if kind == "audio/speech":
+            sound = f"Sound of {request.text('input')} by {request.model}".encode()
+            fixed = {"content-type": "audio/mpeg", "content-length": str(len(sound))}
+            send_head(writer, 200, {**fixed, **self._headers()})
+            writer.write(sound)
+            return
         await self._complete(SHAPES[kind](self.name, request), request, writer)
 
     async def _complete(self, shape: Shape, request: Request, writer: asyncio.StreamWriter) -> None:
@@ -332,7 +345,11 @@ class Shape:
         self.name = name
         self.request = request
         chunks = request.knob("x_chunks")
-        words = f"This is {name} answering for {request.model}.".split(" ")
+        text = f"This is {name} answering for {request.model}."
+        wanted = request.body.get("response_format")
+        if isinstance(wanted, dict) and wanted.get("type") == "json_schema":
+            text = json.dumps({"answer": text})
+        words = text.split(" ")
         self.pieces = words if chunks is None else [str(n) for n in range(int(chunks))]
         self.pieces = [piece if n == 0 else " " + piece for n, piece in enumerate(self.pieces)]
 
@@ -370,6 +387,11 @@ class Shape:
 
     def whole(self) -> dict[str, Any]:
         choice = {"index": 0, "finish_reason": "stop", "logprobs": None, **self.choice("".join(self.pieces))}
+        if self.request.body.get("tool_choice") == "required":
+            function = {"name": self.request.body["tools"][0]["function"]["name"], "arguments": "{}"}
+            call = {"id": "call_1", "type": "function", "function": function}
+            choice["finish_reason"] = "tool_calls"
+            choice["message"] = {"role": "assistant", "content": None, "tool_calls": [call]}
         return self.frame(choices=[choice], usage=self.usage())
 
     def everything(self, *, stream: bool) -> bytes:
@@ -553,6 +575,8 @@ SHAPES: dict[str, type[Shape]] = {
     "responses": Responses,
     "audio/transcriptions": Transcription,
     "audio/translations": Transcription,
+    "audio/speech": Shape,
+    "images/generations": Picture,
     "images/edits": Picture,
     "images/variations": Picture,
 }
