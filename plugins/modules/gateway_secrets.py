@@ -94,7 +94,7 @@ rotated:
       type: list
       elements: str
     providers:
-      description: Providers with another key.
+      description: Providers with another key, client certificate or CAs.
       type: list
       elements: str
     listeners:

@@ -13,7 +13,8 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._canonical impor
 
 _CLIENTS = re.compile(r"clients-(.+)\.json\Z")
 _COLLECTOR = re.compile(r"otlp-(.+)-[0-9a-f]{8}\.json\Z")
-_PROVIDER = re.compile(r"(?:provider|identity|authorities)-(.+)-[0-9a-f]{8}\.json\Z")
+_PROVIDER = re.compile(r"(provider|identity|authorities)-(.+)-[0-9a-f]{8}\.json\Z")
+_PARTS = {"provider": "key", "identity": "certificate", "authorities": "CAs"}
 _ISSUERS = re.compile(r"jwt-issuers-[0-9a-f]{8}\.json\Z")
 
 
@@ -43,7 +44,13 @@ def _place(kind: str, urls: Iterable[str], special: tuple[object, ...]) -> str:
 def provider_of(file_name: str) -> str | None:
     """Return the name of the provider whose key, certificate or CAs are in a file; None for other files."""
     match = _PROVIDER.match(file_name)
-    return match.group(1) if match else None
+    return match.group(2) if match else None
+
+
+def part_of_provider(file_name: str) -> str | None:
+    """Return which of them it is: ``key``, ``certificate`` or ``CAs``; None for files that are no provider's."""
+    match = _PROVIDER.match(file_name)
+    return _PARTS[match.group(1)] if match else None
 
 
 def file_of_collector(header: str, url: str) -> str:

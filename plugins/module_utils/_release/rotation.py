@@ -14,6 +14,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secret_na
     header_of_collector,
     is_of_issuers,
     listener_of_clients,
+    part_of_provider,
     provider_of,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.secrets import (
@@ -98,15 +99,30 @@ def describe(names: Mapping[str, Iterable[str]], files: Iterable[str]) -> str:
 
 
 def lines(names: Mapping[str, Iterable[str]], files: Iterable[str]) -> tuple[str, ...]:
-    """The lines that a diff shows, with names only (pure)."""
+    """The lines that a diff shows, with names only (pure); `files` are those that were written."""
+    files = tuple(files)
     return (
         *(f"  ~ key of consumer {name} (not shown)" for name in names.get("consumers", ())),
-        *(f"  ~ key of provider {name} (not shown)" for name in names.get("providers", ())),
-        *(f"  ~ certificate of listener {name} (not shown)" for name in names.get("listeners", ())),
+        *(f"  ~ {_parts(name, files)} of provider {name} (not shown)" for name in names.get("providers", ())),
+        *(f"  ~ {_shown(name, files)} of listener {name} (not shown)" for name in names.get("listeners", ())),
         *(f"  ~ keys of issuer {name} (not shown)" for name in names.get("issuers", ())),
         *(f"  ~ header {name} for the collector (not shown)" for name in names.get("collector_headers", ())),
         *(f"  ~ secret file {name} (not shown)" for name in unnamed(files, names)),
     )
+
+
+def _parts(provider: str, files: Iterable[str]) -> str:
+    """What of a provider is in `files`, such as `key, certificate`."""
+    found = {part_of_provider(name) for name in files if provider_of(name) == provider}
+    return ", ".join(part for part in ("key", "certificate", "CAs") if part in found) or "key"
+
+
+def _shown(listener: str, files: Iterable[str]) -> str:
+    """What of a listener is in `files`: its certificate, or the CAs of its clients."""
+    found = {listener_of_clients(name) is None for name in files if _listener_of(name) == listener}
+    return ", ".join(
+        part for part, its_own in (("certificate", True), ("CAs of clients", False)) if its_own in found
+    ) or ("certificate")
 
 
 def _differ(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> bool:

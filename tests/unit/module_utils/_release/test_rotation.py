@@ -118,6 +118,19 @@ def test_a_provider_with_two_destinations_is_named_once(providers: Mapping[str, 
             ],
         ),
         (
+            {"providers": ["a", "b"], "listeners": ["public"]},
+            [
+                *("identity-a-0123abcd.json", "authorities-b-0123abcd.json", "provider-b-0123abcd.json"),
+                *("clients-public.json", "listener-public.json"),
+            ],
+            "providers: a, b; listeners: public",
+            [
+                "  ~ certificate of provider a (not shown)",
+                "  ~ key, CAs of provider b (not shown)",
+                "  ~ certificate, CAs of clients of listener public (not shown)",
+            ],
+        ),
+        (
             {"consumers": [], "providers": ["openai"], "listeners": [], "issuers": []},
             [".", "consumers.json", "provider-openai-0123abcd.json", "provider-openai.json", "listener-public.json"],
             "providers: openai; files: ., consumers.json, listener-public.json, provider-openai.json",
