@@ -83,6 +83,10 @@ def test_a_gateway_that_serves_is_verified(gateway: Gateway, side: str) -> None:
         f"http://127.0.0.1:{gateway.port}: healthy, models, chat completion, stream, embeddings, wrong key, "
         "forbidden model, unknown model" in verified.output
     )
+    gateway.variables["gateway_verify_profile"] = "contract"
+    kept = succeed(gateway.play("verify"), changed=0)
+    assert "malformed JSON, no model, too large, chat completion, stream, stream with usage, " in kept.output
+    assert "; skipped: response, stream of a response" in kept.output
 
 
 def test_a_change_is_as_check_mode_said_is_reloaded_and_can_be_taken_back(gateway: Gateway) -> None:
