@@ -82,7 +82,7 @@ _EVERY_KEY: dict[str, Any] = {
             "timeouts": {"first_byte": "90s", "idle": "5m"},
             "retries": {"attempts": 2, "max_wait": "20s"},
             "price": {"input": 1.25, "output": 10},
-            "limits": {"requests_per_minute": 3000, "tokens_per_minute": 2000000},
+            "limits": {"requests_per_minute": 3000, "tokens_per_minute": 2000000, "tokens_per_day": 900000000},
             "protected": True,
         },
         "text-embedding-3-small": {"targets": [{"provider": "openai", "model": "text-embedding-3-small"}]},
@@ -95,7 +95,8 @@ _EVERY_KEY: dict[str, Any] = {
             "limits": {
                 "requests_per_minute": 600,
                 "tokens_per_minute": 200000,
-                "models": {"gpt-5": {"requests_per_minute": 60, "tokens_per_minute": 50000}},
+                "tokens_per_day": 3000000,
+                "models": {"gpt-5": {"requests_per_minute": 60, "tokens_per_minute": 50000, "tokens_per_day": 900000}},
             },
         },
         "batch": {
@@ -116,6 +117,14 @@ _EVERY_KEY: dict[str, Any] = {
     },
     "gateway_size": {"concurrency": 4, "memory_max": "2G", "cpu_quota": "400%"},
     "gateway_limits_scope": "host",
+    "gateway_rate_limit_service": {
+        "address": "limits.example.com",
+        "port": 8443,
+        "domain": "llm",
+        "timeout": "50ms",
+        "on_failure": "deny",
+        "tls": {"ca": "/etc/ssl/limits.pem"},
+    },
     "gateway_max_request_size": "16M",
     "gateway_release_keep": 7,
     "gateway_metrics": {"address": "::1", "port": 9903},

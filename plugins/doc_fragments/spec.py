@@ -128,6 +128,8 @@ options:
         all consumers together.
       - C(limits.tokens_per_minute), integer, 1 to 500000000 - The highest number of tokens in a minute, sent
         and received, of all consumers.
+      - 'C(limits.tokens_per_day), integer, 1 to 4000000000 - With C(gateway_rate_limit_service) only: the same
+        for a day.'
       - 'C(protected), boolean - With V(true) no run removes it from a host: a change that has it no longer is
         refused, until one before has taken the protection away.'
     type: dict
@@ -147,6 +149,8 @@ options:
         all models.
       - C(limits.tokens_per_minute), integer, 1 to 500000000 - The highest number of tokens in a minute, sent
         and received, over all models.
+      - 'C(limits.tokens_per_day), integer, 1 to 4000000000 - With C(gateway_rate_limit_service) only: the same
+        for a day.'
       - C(limits.models), dictionary of names - Limits for models that the consumer may use, by their names; beside
         the one over all models. A name with asterisks sets the limit of each model that it matches, for itself;
         the limit of a model's own name goes before, and of several that match the lowest holds.
@@ -154,6 +158,8 @@ options:
         minute for the model.
       - C(limits.models.*.tokens_per_minute), integer, 1 to 500000000 - The highest number of tokens in a minute
         for the model, sent and received.
+      - 'C(limits.models.*.tokens_per_day), integer, 1 to 4000000000 - With C(gateway_rate_limit_service) only:
+        the same for a day.'
       - 'C(endpoints), list (one of V(assistants), V(batches), V(chat_completions), V(containers), V(conversations),
         V(evals), V(files), V(fine_tuning), V(responses), V(threads), V(uploads), V(vector_stores), V(videos))
         - The endpoints without a model that the consumer may use, by their names in C(gateway_endpoints). All
@@ -194,12 +200,58 @@ options:
   limits_scope:
     description:
       - With V(fleet) each host enforces its share of every limit, so that all hosts together enforce the limit;
-        with V(host) each host enforces the whole limit.
+        with V(host) each host enforces the whole limit. Limits that C(gateway_rate_limit_service) keeps are the
+        same for all hosts.
     type: str
     choices:
       - fleet
       - host
     default: fleet
+  rate_limit_service:
+    description:
+      - The service that keeps all limits on tokens, exactly and for all hosts together. Without it each host
+        keeps its share.
+    type: dict
+    suboptions:
+      address:
+        description:
+          - The name or the address of the service's host.
+        type: str
+      port:
+        description:
+          - The TCP port of its gRPC.
+        type: int
+        default: 8081
+      domain:
+        description:
+          - The domain of the limits there, so that others can use the service, too.
+        type: str
+        default: openai-gateway
+      timeout:
+        description:
+          - The longest wait for an answer of the service, for each limit.
+        type: str
+        default: 20ms
+      on_failure:
+        description:
+          - 'What becomes of a request that has limits on tokens when the service does not answer in time: with
+            V(allow) it is served as if it had none, with V(deny) it is answered 503.'
+        type: str
+        choices:
+          - allow
+          - deny
+        default: allow
+      tls:
+        description:
+          - Speak TLS with the service, whose certificate must be for its C(address). Of a service on another
+            host without it the policy C(rate_limit_service_without_tls) warns.
+        type: dict
+        suboptions:
+          ca:
+            description:
+              - 'The CA of the service''s certificate: an absolute path on the gateway host, or PEM text. Without
+                it those that the host trusts are.'
+            type: str
   max_request_size:
     description:
       - The largest body of a request, which is held in memory as long as it may be sent to a fallback. A larger
@@ -309,6 +361,8 @@ options:
         from another host.
       - C(otlp_without_tls), by default V(warn) - C(gateway_otlp) sends over plain HTTP to a host that is not
         a loopback address.
+      - C(rate_limit_service_without_tls), by default V(warn) - C(gateway_rate_limit_service) has no C(tls) and
+        an address that is not a loopback address.
       - C(prompt_logging), by default V(warn) - C(gateway_prompt_log) is there; also when its time has come.
       - C(prompt_logging_period), by default V(deny) - C(gateway_prompt_log) ends more than 90 days ahead.
       - C(consumer_without_limit), by default V(warn) - A consumer has no limit, or only for some of what it may

@@ -68,8 +68,11 @@ def test_every_cluster_that_a_route_names_is_there(case: Case) -> None:
     }
     fetched = {name for name in clusters if name.startswith("issuer:")}
     collectors = {name for name in clusters if name.startswith("otlp:")}
-    assert named | tunnels == clusters - fetched - collectors
+    asked = {name for name in clusters if name.startswith("rate_limit:")}
+    assert named | tunnels == clusters - fetched - collectors - asked
     assert collectors == set(re.findall(r'"cluster": "(otlp:[^"]+)"', json.dumps(files["envoy/lds.json"])))
+    limits = json.dumps(files["envoy/ecds-tokens.json"])
+    assert asked == set(re.findall(r'"cluster_name": "(rate_limit:[^"]+)"', limits))
     issuers = json.dumps(files.get("envoy/ecds-jwt-issuers.json"))
     assert fetched == set(re.findall(r'"cluster": "(issuer:[^"]+)"', issuers))
 

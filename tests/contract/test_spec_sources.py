@@ -347,7 +347,7 @@ BAD: list[tuple[tuple[Any, ...], Any]] = [
     ((*SEARCH, "models", 0), "two words"),
     ((*SEARCH, "limits", "requests_per_minute"), 0),
     ((*SEARCH, "limits", "tokens_per_minute"), 0),
-    ((*SEARCH, "limits", "tokens_per_day"), 1000),
+    ((*SEARCH, "limits", "tokens_per_day"), 0),
     ((*SEARCH, "limits", "models"), ["gpt-5"]),
     ((*SEARCH, "limits", "models", "two words"), {"requests_per_minute": 1}),
     ((*GPT, "limits", "requests_per_minute"), 0),

@@ -37,6 +37,9 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.proxies i
     compile_proxies,
     compile_proxy_listeners,
 )
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.rate_limit_service import (
+    compile_service_cluster,
+)
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.tokens import compile_tokens
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.transport import compile_provider_certificates
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import INSTANCES, Host
@@ -70,6 +73,7 @@ def compile_resources(spec: Spec, host: Host) -> dict[str, list[xds.Config]]:
     all_clusters = [
         *(*providers.values(), *models.values(), *others.values(), *proxies.values()),
         *(*compile_issuer_clusters(spec, host), *compile_collector(spec.otlp, host)),
+        *compile_service_cluster(spec.rate_limit_service, host),
     ]
     files = {
         "lds.json": [*compile_listeners(spec, host), *compile_proxy_listeners(proxies)],

@@ -96,7 +96,14 @@ def tokens_script(tables: Mapping[str, Rates], consumers: Mapping[str, int], mod
         ("MODELS", "".join(f"{name}\t{rate}\n" for name, rate in models.items())),
     )
     found = [*_rates(tables), *(f"local {name} = {lua_string(text)}" for name, text in texts)]
-    return "\n".join([*found, *map(_source, ("locate.lua", "tell_limits.lua", "read_usage.lua", "tokens.lua"))])
+    parts = ("locate.lua", "tell_limits.lua", "read_usage.lua", "estimate.lua", "tokens.lua")
+    return "\n".join([*found, *map(_source, parts)])
+
+
+def service_tokens_script(limited: Iterable[tuple[str, str]]) -> str:
+    """Return the script that says what a request costs; ``limited`` is pairs of a kind of limit and who has it."""
+    parts = ("locate.lua", "tell_limits.lua", "read_usage.lua", "estimate.lua", "service_tokens.lua")
+    return "\n".join([f"local LIMITED = {lua_string(_lines(limited))}", *map(_source, parts)])
 
 
 def _rates(tables: Mapping[str, Rates]) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secret_names import file_of_collector
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.transport import is_ip
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.transport import host_tls, is_ip
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import HostPath, Literal
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.telemetry import Otlp, OtlpTraces
@@ -135,24 +135,11 @@ def compile_otlp_log(otlp: Otlp | None, host: Host, fields: Mapping[str, str]) -
 
 
 def _tls(otlp: Otlp, host: Host) -> xds.Config:
-    """Return TLS to the collector: its name is asked for and found in a certificate that a trusted CA signed."""
-    name, address = otlp.endpoint.host, is_ip(otlp.endpoint.host)
+    """Return TLS to the collector."""
     trusted: xds.Config = {"filename": otlp.ca.path if isinstance(otlp.ca, HostPath) else host.ca_file}
     if isinstance(otlp.ca, Literal):
         trusted = {"inline_string": otlp.ca.value}
-    named = [{"san_type": "IP_ADDRESS" if address else "DNS", "matcher": {"exact": name}}]
-    context: xds.Config = {
-        "common_tls_context": {
-            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
-            "validation_context": {"trusted_ca": trusted, "match_typed_subject_alt_names": named},
-        },
-        **({} if address else {"sni": name}),
-    }
-    return {
-        "transport_socket": xds.extension(
-            "envoy.transport_sockets.tls", "extensions.transport_sockets.tls.v3.UpstreamTlsContext", **context
-        )
-    }
+    return {"transport_socket": host_tls(otlp.endpoint.host, trusted)}
 
 
 def _header(name: str, file: str, host: Host) -> xds.Config:

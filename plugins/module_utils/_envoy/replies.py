@@ -92,6 +92,7 @@ def compile_gateway_replies(spec: Spec) -> xds.Config:
                 status_code=503,
                 headers_to_add=[_header("retry-after", _OVERLOADED_SECONDS)],
             ),
+            *_service_mappers(spec),
             _mapper(xds.status_filter(504), "The model did not answer in time.", "server_error", code="timeout"),
             _mapper(xds.status_filter(503), "The model is not available now.", "server_error", code="unavailable"),
             _mapper(xds.status_filter(500, "GE"), "The gateway failed.", "server_error", code="internal_error"),
@@ -162,6 +163,20 @@ def _token_mappers() -> list[xds.Config]:
     )
     nobody = _all(xds.status_filter(403), _has_header(xds.CONSUMER, invert_match=True))
     return [unknown, _mapper(nobody, _INCORRECT_KEY, _INVALID, code="invalid_api_key", status_code=401)]
+
+
+def _service_mappers(spec: Spec) -> list[xds.Config]:
+    """Return what is said to who has limits on tokens when the service that keeps them does not answer."""
+    if spec.rate_limit_service is None or spec.rate_limit_service.on_failure != "deny":
+        return []
+    return [
+        _mapper(
+            _all(xds.status_filter(503), _detail(" == 'rate_limiter_error'")),
+            "The gateway cannot look at your limits now. Please try again later.",
+            "server_error",
+            code="rate_limit_service_unavailable",
+        )
+    ]
 
 
 def _detail(condition: str) -> xds.Config:

@@ -20,6 +20,9 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.buckets i
     share_of,
     values_of,
 )
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.rate_limit_service import (
+    compile_service_filters,
+)
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.limits import TOKENS_PER_MINUTE
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
@@ -34,8 +37,11 @@ _ASKED_OF_NEVER = 1000000000
 def compile_tokens(spec: Spec, host: Host) -> xds.Config:
     """Return the filter that limits tokens per minute, as an ECDS resource; like that of requests, and as exact.
 
-    The debts are in the memory of each worker and are forgotten when this file changes, as the buckets are full then.
+    With ``gateway_rate_limit_service`` that keeps all limits on tokens instead. Without it the debts are in the memory
+    of each worker and are forgotten when this file changes, as the buckets are full then.
     """
+    if spec.rate_limit_service is not None:
+        return _chain(compile_service_filters(spec, spec.rate_limit_service, host))
     hosts = host.fleet_size if spec.limits_scope == "fleet" else 1
     tables = rate_tables(spec, TOKENS_PER_MINUTE, hosts)
     consumers = {
@@ -62,11 +68,14 @@ def compile_tokens(spec: Spec, host: Host) -> xds.Config:
         buckets = [bucket(rate, model=name) for name, rate in models.items()]
         entries = [("model", f"{xds.TOKENS}model")]
         limits.append(_limit("model", f"{_MODEL} on tokens per minute of all consumers", entries, buckets))
-    chain = {}
     if limits:
         script = {"inline_string": lua.tokens_script(tables, consumers, models)}
-        debts = xds.extension("token_debts", "extensions.filters.http.lua.v3.Lua", default_source_code=script)
-        chain = {"default_filter_chain": {"filters": [debts, *limits]}}
+        limits.insert(0, xds.extension("token_debts", "extensions.filters.http.lua.v3.Lua", default_source_code=script))
+    return _chain(limits)
+
+
+def _chain(filters: list[xds.Config]) -> xds.Config:
+    chain = {"default_filter_chain": {"filters": filters}} if filters else {}
     return xds.discovered_resource(
         xds.extension(xds.USAGE_LIMITS, "extensions.filters.http.filter_chain.v3.FilterChainConfig", **chain)
     )

@@ -34,6 +34,23 @@ def is_ip(host: str) -> bool:
     return True
 
 
+def host_tls(name: str, trusted: xds.Config, **common: list[str]) -> xds.Config:
+    """Return TLS to a host: its name is asked for and found in a certificate that one of the ``trusted`` CAs signed."""
+    address = is_ip(name)
+    named = [{"san_type": "IP_ADDRESS" if address else "DNS", "matcher": {"exact": name}}]
+    context: xds.Config = {
+        "common_tls_context": {
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+            "validation_context": {"trusted_ca": trusted, "match_typed_subject_alt_names": named},
+            **common,
+        },
+        **({} if address else {"sni": name}),
+    }
+    return xds.extension(
+        "envoy.transport_sockets.tls", "extensions.transport_sockets.tls.v3.UpstreamTlsContext", **context
+    )
+
+
 def transport(provider: Provider, host: Host) -> xds.Config:
     """Return what a provider's connections go through: TLS where its URLs say so, and its proxy."""
     found = _verified_tls(provider, host) if provider.base_urls[0].scheme == "https" else {}

@@ -17,6 +17,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.access imp
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.endpoints import UNSEEN_MODELS
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.limits import (
     REQUESTS_PER_MINUTE,
+    TOKENS_PER_DAY,
     TOKENS_PER_MINUTE,
     ModelLimits,
 )
@@ -129,6 +130,16 @@ def _otlp_without_tls(spec: Spec) -> Iterator[Place]:
         )
 
 
+def _rate_limit_service_without_tls(spec: Spec) -> Iterator[Place]:
+    service = spec.rate_limit_service
+    if service is not None and service.tls is None and not _is_loopback(service.address):
+        yield Place(
+            "gateway_rate_limit_service",
+            "is asked without TLS: whoever is on the way reads who uses how much, and can let in or refuse everybody",
+            "give it tls, or a service on the host itself",
+        )
+
+
 def _prompt_logging(spec: Spec) -> Iterator[Place]:
     log = spec.prompt_log
     if log is None:
@@ -166,11 +177,12 @@ def _is_loopback(host: str) -> bool:
 
 
 def _consumer_without_limit(spec: Spec) -> Iterator[Place]:
-    limits = [ModelLimits(spec, what) for what in (REQUESTS_PER_MINUTE, TOKENS_PER_MINUTE)]
+    limits = [ModelLimits(spec, what) for what in (REQUESTS_PER_MINUTE, TOKENS_PER_MINUTE, TOKENS_PER_DAY)]
     for consumer in spec.consumers:
         own = consumer.limits
         # Endpoints without a model have no tokens.
-        whole = own.tokens_per_minute is not None and not consumer.endpoints
+        of_tokens = own.tokens_per_minute is not None or own.tokens_per_day is not None
+        whole = of_tokens and not consumer.endpoints
         if own.requests_per_minute is not None or whole:
             continue
         limited = {model for each in limits for model, _limit in each.of(consumer)}
@@ -254,6 +266,12 @@ RULES = (
         "warn",
         "C(gateway_otlp) sends over plain HTTP to a host that is not a loopback address.",
         _otlp_without_tls,
+    ),
+    Rule(
+        "rate_limit_service_without_tls",
+        "warn",
+        "C(gateway_rate_limit_service) has no C(tls) and an address that is not a loopback address.",
+        _rate_limit_service_without_tls,
     ),
     Rule(
         "prompt_logging",

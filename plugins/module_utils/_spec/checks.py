@@ -19,6 +19,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.endpoint_c
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import KindError, did_you_mean, show
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.limits import (
     REQUESTS_PER_MINUTE,
+    TOKENS_PER_DAY,
     TOKENS_PER_MINUTE,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import (
@@ -33,10 +34,13 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.provider_c
     check_provider,
     check_provider_of,
 )
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.rate_limit_checks import (
+    check_rate_limit_service,
+)
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.telemetry_checks import check_telemetry
 
 # What a limit for a model states at least one of.
-LIMITS = (REQUESTS_PER_MINUTE, TOKENS_PER_MINUTE)
+LIMITS = (REQUESTS_PER_MINUTE, TOKENS_PER_MINUTE, TOKENS_PER_DAY)
 
 
 def check_draft(spec: Draft, problems: Problems) -> None:
@@ -56,6 +60,7 @@ def check_draft(spec: Draft, problems: Problems) -> None:
     check_endpoints(_entries(spec, "consumers"), spec.get("endpoints", {}), problems)
     _check_tokens(spec, problems)
     check_telemetry(spec, problems)
+    check_rate_limit_service(spec, problems)
     _check_policies(spec.get("policies") or (), problems)
     _check_exceptions(spec.get("policy_exceptions") or (), problems)
 

@@ -12,6 +12,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model impo
 
 REQUESTS_PER_MINUTE = "requests_per_minute"
 TOKENS_PER_MINUTE = "tokens_per_minute"
+TOKENS_PER_DAY = "tokens_per_day"
 
 # Pairs of a model and the highest number of its requests, or tokens, in a minute, sorted.
 Rates = tuple[tuple[str, int], ...]

@@ -39,6 +39,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.names impo
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.patterns import ModelNames
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.policy_exceptions import PolicyException
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import PROTECTED, Provider
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.rate_limit_service import RateLimitService
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Source
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.retries import Retries
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.sizes import SIZES, Size
@@ -68,12 +69,11 @@ CLAIM_VALUE = Text(r"^[ -~]+$", "printable ASCII characters")
 CLAIM_NAME = Text(r"^[!-~]+$", "the name of a claim such as 'client_id'")
 REQUESTS = Integer(1, 100000000)
 TOKENS = Integer(1, 500000000)
+# Services count in 32 bits.
+TOKENS_OF_DAY = Integer(1, 4000000000)
 
 # What Envoy holds of a request over HTTP/3 is the window of its stream, whose largest size this is.
 LARGEST_OVER_HTTP3 = 16 * 1024**2
-
-# What is said of keys that later releases serve: never ignored, and never taken for a typing error.
-NOT_YET = "is not supported yet"
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,10 @@ class SharedLimits:
         default=None,
         metadata=spec(TOKENS, "The highest number of tokens in a minute, sent and received, of all consumers."),
     )
-    refused: ClassVar[Mapping[str, str]] = {"tokens_per_day": NOT_YET}
+    tokens_per_day: int | None = field(
+        default=None,
+        metadata=spec(TOKENS_OF_DAY, "With C(gateway_rate_limit_service) only: the same for a day."),
+    )
 
 
 @dataclass(frozen=True)
@@ -290,7 +293,10 @@ class ModelLimit:
         default=None,
         metadata=spec(TOKENS, "The highest number of tokens in a minute for the model, sent and received."),
     )
-    refused: ClassVar[Mapping[str, str]] = {"tokens_per_day": NOT_YET}
+    tokens_per_day: int | None = field(
+        default=None,
+        metadata=spec(TOKENS_OF_DAY, "With C(gateway_rate_limit_service) only: the same for a day."),
+    )
 
 
 @dataclass(frozen=True)
@@ -305,6 +311,10 @@ class Limits:
         default=None,
         metadata=spec(TOKENS, "The highest number of tokens in a minute, sent and received, over all models."),
     )
+    tokens_per_day: int | None = field(
+        default=None,
+        metadata=spec(TOKENS_OF_DAY, "With C(gateway_rate_limit_service) only: the same for a day."),
+    )
     models: tuple[ModelLimit, ...] = field(
         default=(),
         metadata=spec(
@@ -314,7 +324,6 @@ class Limits:
             "own name goes before, and of several that match the lowest holds.",
         ),
     )
-    refused: ClassVar[Mapping[str, str]] = {"tokens_per_day": NOT_YET}
 
 
 @dataclass(frozen=True)
@@ -448,8 +457,18 @@ class Spec:
         metadata=spec(
             Choice(("fleet", "host")),
             "With V(fleet) each host enforces its share of every limit, so that all hosts together enforce the limit; "
-            "with V(host) each host enforces the whole limit.",
+            "with V(host) each host enforces the whole limit. "
+            "Limits that C(gateway_rate_limit_service) keeps are the same for all hosts.",
             key="gateway_limits_scope",
+        ),
+    )
+    rate_limit_service: RateLimitService | None = field(
+        default=None,
+        metadata=spec(
+            Record(RateLimitService),
+            "The service that keeps all limits on tokens, exactly and for all hosts together. Without it each host "
+            "keeps its share.",
+            key="gateway_rate_limit_service",
         ),
     )
     max_request_size: int = field(

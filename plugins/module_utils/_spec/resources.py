@@ -11,6 +11,7 @@ from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import Kind, ListOf, Named, Pairs, Record
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Metrics, Spec
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.rate_limit_service import RateLimitService
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.sizes import Size
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table import fields_of
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.telemetry import Otlp, PromptLog
@@ -20,9 +21,9 @@ def spec_resources(spec: Spec) -> dict[str, dict[str, Any]]:
     """Return what a spec describes, by address.
 
     Addresses are ``gateway_models.gpt-5`` for named things, and ``gateway_size``, ``gateway_limits_scope``,
-    ``gateway_max_request_size`` and ``gateway_metrics``; ``gateway_otlp`` and ``gateway_prompt_log`` where they are
-    set. Values are plain JSON in the notation of a spec, without what is not set; secrets are their references, and
-    ``(literal)`` stands for a value that is written in the spec.
+    ``gateway_max_request_size`` and ``gateway_metrics``; ``gateway_otlp``, ``gateway_rate_limit_service`` and
+    ``gateway_prompt_log`` where they are set. Values are plain JSON in the notation of a spec, without what is not set;
+    secrets are their references, and ``(literal)`` stands for a value that is written in the spec.
     """
     resources: dict[str, dict[str, Any]] = {}
     for kind in ("listeners", "providers", "models", "endpoints", "consumers", "jwt_issuers"):
@@ -34,6 +35,8 @@ def spec_resources(spec: Spec) -> dict[str, dict[str, Any]]:
     resources["gateway_metrics"] = _rendered(spec.metrics, Metrics)
     if spec.otlp is not None:
         resources["gateway_otlp"] = _rendered(spec.otlp, Otlp)
+    if spec.rate_limit_service is not None:
+        resources["gateway_rate_limit_service"] = _rendered(spec.rate_limit_service, RateLimitService)
     if spec.prompt_log is not None:
         resources["gateway_prompt_log"] = _rendered(spec.prompt_log, PromptLog)
     return resources

@@ -42,7 +42,7 @@ def test_everything_is_in_it() -> None:
     names = [listener["name"] for listener in static["listeners"]]
     assert names[:-1] == ["metrics", "listener:local", "listener:public", "listener:public:http3", "egress"]
     assert names[-1].startswith("proxy:proxy.example:3128@")
-    assert len(static["clusters"]) == 1 + 4 + 1 + 1 + 1 + 1
+    assert len(static["clusters"]) == 1 + 4 + 1 + 1 + 1 + 1 + 1
     assert [secret["name"] for secret in static["secrets"]] == [
         "otlp-authorization-d949c935",
         "otlp-x-scope-orgid-d949c935",

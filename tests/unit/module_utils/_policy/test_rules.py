@@ -103,6 +103,18 @@ def test_otlp_without_tls(endpoint: str, warned: bool) -> None:
     )
 
 
+@pytest.mark.parametrize(("address", "warned"), [("limits", True), ("10.0.0.1", True), ("127.0.0.1", False)])
+def test_a_rate_limit_service_without_tls(address: str, warned: bool) -> None:
+    found = findings((("gateway_rate_limit_service",), {"address": address}))
+    assert [(each.rule, each.severity, each.path) for each in found] == (
+        [("rate_limit_service_without_tls", "warn", "gateway_rate_limit_service")] if warned else []
+    )
+
+
+def test_a_limit_for_a_day_is_a_limit() -> None:
+    assert findings((("gateway_consumers", "search-team", "limits"), {"tokens_per_day": 10})) == []
+
+
 @pytest.mark.parametrize(("name", "denied"), [("X-API-Key", True), ("Authorization", True), ("X-Tenant", False)])
 def test_a_secret_in_a_header(name: str, denied: bool) -> None:
     found = findings((("gateway_otlp", "headers"), {name: "canary"}))
@@ -183,6 +195,7 @@ def test_every_rule_takes_every_severity(rule: Any, severity: str) -> None:
         (("gateway_consumers", "batch", "models"), ["gpt-*"]),
         (("gateway_jwt_issuers", "keycloak", "jwks"), "http://sso.example.com/keys"),
         (("gateway_otlp", "endpoint"), "http://10.0.0.1:4318"),
+        (("gateway_rate_limit_service", "tls"), REMOVED),
         (("gateway_prompt_log", "until"), "2199-01-01T00:00Z"),
         (("gateway_consumers", "search-team", "models"), ["gpt-5", "text-embedding-3-small"]),
         (("gateway_release_keep",), 2),

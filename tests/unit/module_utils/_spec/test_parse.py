@@ -34,6 +34,10 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers 
     Provider,
     ProviderTls,
 )
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.rate_limit_service import (
+    RateLimitService,
+    RateLimitTls,
+)
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import HostPath, Reference
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.retries import Retries
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.sizes import SIZES, Size
@@ -121,7 +125,7 @@ def test_every_key_arrives_in_the_model() -> None:
                 timeouts=Timeouts(first_byte=90.0, idle=300.0),
                 retries=Retries(2, 20.0),
                 price=Price(1.25, 10.0),
-                limits=SharedLimits(3000, 2000000),
+                limits=SharedLimits(3000, 2000000, 900000000),
                 protected=True,
             ),
             Model("text-embedding-3-small", targets=(Target("openai", "text-embedding-3-small", 1),)),
@@ -142,7 +146,7 @@ def test_every_key_arrives_in_the_model() -> None:
                     Reference("vault", "kv/consumers/search", "previous"),
                 ),
                 ConsumerJwt("keycloak", "search-service"),
-                Limits(600, 200000, (ModelLimit("gpt-5", 60, 50000),)),
+                Limits(600, 200000, 3000000, (ModelLimit("gpt-5", 60, 50000, 900000),)),
             ),
         ),
         jwt_issuers=(
@@ -167,6 +171,9 @@ def test_every_key_arrives_in_the_model() -> None:
             "gateway-eu",
             OtlpTraces(10, ("vllm",)),
             logs=True,
+        ),
+        rate_limit_service=RateLimitService(
+            "limits.example.com", 8443, "llm", 0.05, "deny", RateLimitTls(HostPath("/etc/ssl/limits.pem"))
         ),
         prompt_log=PromptLog(("*",), 1798675200, 3, 128 * 1024),
         policies=(("consumer_without_limit", "off"), ("prompt_logging", "off"), ("tls_version", "warn")),

@@ -91,12 +91,28 @@ SEARCH = (CONSUMERS, "search-team")
         (
             (*SEARCH, "limits", "models", "gpt-5"),
             {},
-            "gateway_consumers.search-team.limits.models.gpt-5: needs requests_per_minute or tokens_per_minute",
+            "gateway_consumers.search-team.limits.models.gpt-5: needs requests_per_minute or tokens_per_minute "
+            "or tokens_per_day",
         ),
         (
             (*SEARCH, "limits", "tokens_per_day"),
-            5,
-            "gateway_consumers.search-team.limits.tokens_per_day: is not supported yet",
+            0,
+            "gateway_consumers.search-team.limits.tokens_per_day: must be between 1 and 4000000000",
+        ),
+        (
+            ("gateway_rate_limit_service", "address"),
+            "limits example",
+            "gateway_rate_limit_service.address: 'limits example' must be the name or the address of a host",
+        ),
+        (
+            ("gateway_rate_limit_service", "on_failure"),
+            "alow",
+            "gateway_rate_limit_service.on_failure: 'alow' is not one of allow, deny; did you mean 'allow'?",
+        ),
+        (
+            ("gateway_rate_limit_service", "tls", "ca"),
+            "env://CA",
+            "gateway_rate_limit_service.tls.ca: must be an absolute path on the host or PEM text: it is no secret",
         ),
         (
             (PROVIDERS, "openai", "max_tokens"),
@@ -532,3 +548,15 @@ def test_thousands_of_unknown_names_do_not_take_minutes() -> None:
     raw[MODELS].update({f"m{i}": {"targets": [{"provider": "openai", "model": f"m{i}"}]} for i in range(1000)})
     raw[CONSUMERS] = {f"c{i}": {"api_keys": [f"env://C{i}"], "models": [f"x{i}"]} for i in range(10000)}
     assert len(problems(raw)) == 10000
+
+
+def test_limits_for_a_day_need_the_service() -> None:
+    with pytest.raises(SpecError) as error:
+        parse_spec(changed((("gateway_rate_limit_service",), REMOVED)))
+    needs = "needs gateway_rate_limit_service: hosts forget what they have counted; "
+    needs += "set it, or tokens_per_minute instead"
+    assert sorted(str(error.value).splitlines()) == [
+        f"gateway_consumers.search-team.limits.models.gpt-5.tokens_per_day: {needs}",
+        f"gateway_consumers.search-team.limits.tokens_per_day: {needs}",
+        f"gateway_models.gpt-5.limits.tokens_per_day: {needs}",
+    ]

@@ -104,7 +104,7 @@ INDEPENDENT = [
     ),
     (("gateway_consumers", "batch", "models", 0), "gpt-6", "gateway_consumers.batch.models[0]"),
     (("gateway_consumers", "search-team", "api_keys", 1), "", "gateway_consumers.search-team.api_keys[1]"),
-    (("gateway_consumers", "batch", "limits"), {"tokens_per_day": 1}, "gateway_consumers.batch.limits.tokens_per_day"),
+    (("gateway_consumers", "batch", "limits"), {"tokens_per_day": 0}, "gateway_consumers.batch.limits.tokens_per_day"),
     (("gateway_size", "memory_max"), "2GB", "gateway_size.memory_max"),
     (("gateway_limits_scope",), "world", "gateway_limits_scope"),
     (("gateway_metrics", "port"), "x", "gateway_metrics.port"),

@@ -29,6 +29,7 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
         "gateway_max_request_size",
         "gateway_metrics",
         "gateway_otlp",
+        "gateway_rate_limit_service",
         "gateway_prompt_log",
     ]
     assert resources["gateway_listeners.public"] == {
@@ -50,6 +51,7 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
     assert resources["gateway_models.gpt-5"]["limits"] == {
         "requests_per_minute": 3000,
         "tokens_per_minute": 2000000,
+        "tokens_per_day": 900000000,
     }
     assert resources["gateway_endpoints.files"] == {"provider": "openai"}
     assert resources["gateway_consumers.batch"]["endpoints"] == ["files", "batches"]
@@ -57,7 +59,8 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
     assert resources["gateway_consumers.search-team"]["limits"] == {
         "requests_per_minute": 600,
         "tokens_per_minute": 200000,
-        "models": {"gpt-5": {"requests_per_minute": 60, "tokens_per_minute": 50000}},
+        "tokens_per_day": 3000000,
+        "models": {"gpt-5": {"requests_per_minute": 60, "tokens_per_minute": 50000, "tokens_per_day": 900000}},
     }
     assert resources["gateway_models.gpt-5"]["fallbacks"] == [{"provider": "vllm", "model": "qwen3-32b"}]
     assert resources["gateway_providers.openai"] == {
