@@ -247,6 +247,8 @@ class TestOneModel:
         with world.client(ONE) as client, pytest.raises(openai.NotFoundError) as unknown:
             client.models.retrieve("renamed")
         assert unknown.value.code == "model_not_found"
+        answer = call(world.port, "/v1/models/Az-09_~%22", method="GET", key=ONE)
+        assert answer.error["message"] == "The model 'Az-09_~?' does not exist."
 
     def test_it_is_written_down(self, world: World) -> None:
         line = world.gateway.logged(call(world.port, "/v1/models/renamed", method="GET", key=ONE).headers)

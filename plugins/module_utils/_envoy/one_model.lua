@@ -13,7 +13,7 @@ local function show_model(handle, name)
     return
   end
   handle:headers():replace(":status", "404")
-  local shown = string.gsub(name, "[^ !#-%[%]-~]", "?")
+  local shown = string.gsub(name, "[^ !#-Z%[%]^-~]", "?")
   body:setBytes(
     '{"error":{"message":"The model \'' .. shown
       .. '\' does not exist.","type":"invalid_request_error","param":"model","code":"model_not_found"}}'
