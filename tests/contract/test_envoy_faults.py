@@ -193,7 +193,7 @@ def test_before_the_answer(seen: dict[Case, Seen], case: Case) -> None:
         assert [name for name, _headers in found.asked] == ["alpha"]
         assert (line["gen_ai.provider.name"], line["attempts"], tokens(line)) == ("alpha", 1, (None, None))
     if case.fault == "hang":
-        assert FIRST_BYTE <= found.seconds < FIRST_BYTE + 3
+        assert FIRST_BYTE - 0.1 <= found.seconds < FIRST_BYTE + 3
 
 
 def test_when_to_come_back_is_passed_on(seen: dict[Case, Seen]) -> None:

@@ -27,7 +27,8 @@ REQUESTS = 30
 # Five failures in a row put a target aside.
 MOST_OF_A_MODEL = 4
 NAMES = ("alpha", "beta", "gamma")
-ENDPOINTS = ("chat/completions", "completions", "embeddings", "responses")
+# Those that every type of provider has.
+ENDPOINTS = ("chat/completions", "completions", "embeddings")
 FAILURES = ("fail-400", "fail-401", "fail-403", "fail-429", "fail-500", "fail-503", "fail-reset")
 KEYS = tuple(f"env://CLIENT_{number}" for number in range(6))
 

@@ -115,7 +115,7 @@ def compile_tracing(otlp: Otlp | None, host: Host, fields: Mapping[str, str]) ->
 
 
 def compile_otlp_log(otlp: Otlp | None, host: Host, fields: Mapping[str, str]) -> list[xds.Config]:
-    """Return the access logger that sends what the file has; fields without a value are left out."""
+    """Return the access logger that sends what the file has; fields without a value are left out, headers are ``-``."""
     if otlp is None or not otlp.logs:
         return []
     # The record has a time and a trace of its own.
