@@ -33,6 +33,7 @@ class ActionModule(GatewayAction):
     VARIABLES: ClassVar[Mapping[str, str]] = {"secrets": "gateway_plan_secrets"}
 
     def act(self) -> dict[str, Any]:
+        self.warn_of_misspelled()
         options = self.options()
         host = self.host(options)
         compiled = compile_gateway(self.raw_spec, host)

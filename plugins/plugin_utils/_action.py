@@ -11,6 +11,7 @@ with nothing but an inventory.
 
 from __future__ import annotations
 
+import difflib
 import getpass
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
@@ -35,6 +36,8 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.session
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._task import failure, pipeline
 
 PREFIX = "gateway_"
+#: How much a variable's name has to be like that of an option to be taken for a misspelling.
+_ALIKE = 0.8
 #: The hosts that share the limits of consumers.
 GROUP = "gateways"
 #: The options that make up a spec. They go to its parser as they are, which tells more of what is wrong with them.
@@ -92,6 +95,19 @@ class GatewayAction(ActionBase):
                 "secrets pass through temporary files on the controller and the host, since pipelining is not "
                 "possible: the connection or become plugin cannot do it, or ANSIBLE_KEEP_REMOTE_FILES is set"
             )
+
+    def warn_of_misspelled(self) -> None:
+        """Warn of variables that nothing reads and that look like one that something does.
+
+        At once, since it may be why the specification is wrong.
+        """
+        known = {*SPEC_OPTIONS, *HOST_OPTIONS}
+        given = {name.removeprefix(PREFIX) for name in self.variables if name.startswith(PREFIX)}
+        for name in sorted(given - known):
+            for alike in difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE):
+                self._display.warning(
+                    f"{PREFIX}{name}: the collection has no such variable; did you mean {PREFIX}{alike}?"
+                )
 
     @cached_property
     def raw_spec(self) -> dict[str, Any]:

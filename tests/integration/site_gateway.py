@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -126,6 +127,15 @@ class Gateway:
         """Every file of the releases and what is beside them, but for the lock, which names the last run."""
         files = (path for path in sorted((self.root / "config").rglob("*")) if path.is_file() and path.name != ".lock")
         return {str(path): path.read_bytes() for path in files}
+
+
+@contextmanager
+def restored(gateway: Gateway) -> Iterator[Gateway]:
+    """The gateway; what is changed in its variables meanwhile is taken back, and applied by who needs it."""
+    variables = copy.deepcopy(gateway.variables)
+    yield gateway
+    gateway.variables.clear()
+    gateway.variables.update(variables)
 
 
 def real_envoy() -> Path:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from integration.site_gateway import CANARY, Gateway, Ran, a_gateway
+from integration.site_gateway import CANARY, Gateway, Ran, a_gateway, restored
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +20,8 @@ def running() -> Iterator[Gateway]:
 
 @pytest.fixture
 def gateway(running: Gateway) -> Iterator[Gateway]:
-    variables = copy.deepcopy(running.variables)
-    yield running
-    running.variables.clear()
-    running.variables.update(variables)
+    with restored(running):
+        yield running
     running.bao.put("kv/consumers/batch", current=f"sk-{CANARY}-batch")
     assert running.play("site").status == 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import time
 import urllib.request
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from integration.site_gateway import CANARY, Gateway, a_gateway
+from integration.site_gateway import CANARY, Gateway, a_gateway, restored
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +29,8 @@ def running() -> Iterator[Gateway]:
 @pytest.fixture
 def gateway(running: Gateway) -> Iterator[Gateway]:
     """The gateway; what a test changes in its variables is taken back."""
-    variables = copy.deepcopy(running.variables)
-    yield running
-    running.variables.clear()
-    running.variables.update(variables)
+    with restored(running):
+        yield running
 
 
 NO_STORE = {"VAULT_ADDR": "http://127.0.0.1:1"}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.site_gateway import Gateway, Ran, a_gateway
+from integration.site_gateway import Gateway, Ran, a_gateway, restored
 
 KEY = {"PLAN_KEY": "sk-canary-of-the-plan"}
 
@@ -27,13 +26,11 @@ def running() -> Iterator[Gateway]:
 @pytest.fixture
 def gateway(running: Gateway) -> Iterator[Gateway]:
     """A gateway for which a plan with a new model is saved; what a test changes in its variables is taken back."""
-    variables = copy.deepcopy(running.variables)
-    running.variables["gateway_models"]["new"] = running.variables["gateway_models"]["gpt-5"]
-    made = running.play("plan", **KEY)
-    assert made.status == 0, made.output
-    yield running
-    running.variables.clear()
-    running.variables.update(variables)
+    with restored(running):
+        running.variables["gateway_models"]["new"] = running.variables["gateway_models"]["gpt-5"]
+        made = running.play("plan", **KEY)
+        assert made.status == 0, made.output
+        yield running
 
 
 def apply(gateway: Gateway, *arguments: str, **environment: str) -> Ran:

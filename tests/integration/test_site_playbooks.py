@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import fcntl
 import json
 import socket
@@ -12,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from integration.site_gateway import CANARY, Gateway, Ran, a_gateway
+from integration.site_gateway import CANARY, Gateway, Ran, a_gateway, restored
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +26,8 @@ def running() -> Iterator[Gateway]:
 @pytest.fixture
 def gateway(running: Gateway) -> Iterator[Gateway]:
     """The gateway that serves; what a test changes in its variables is taken back, and applied by who needs it."""
-    variables = copy.deepcopy(running.variables)
-    yield running
-    running.variables.clear()
-    running.variables.update(variables)
+    with restored(running):
+        yield running
 
 
 def ask(gateway: Gateway, model: str = "gpt-5", key: str = f"sk-{CANARY}-search") -> dict[str, Any]:

@@ -106,3 +106,10 @@ def test_a_place_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
     variables = {"hostvars": Hostvars({}), "groups": {}, "gateway_plan": str(tmp_path / "absent" / "plan.json")}
     said = failed(run, FileAction, variables=variables)
     assert said == f"the plan cannot be written: {tmp_path}/absent/plan.json: No such file or directory"
+
+
+def test_a_variable_that_nothing_reads_is_told(run: Run, spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr(Display, "warning", lambda self, text: warned.append(text))
+    run(PlanAction, variables={**spec, "gateway_modles": {}}, host=Host(ANSWER))
+    assert warned == ["gateway_modles: the collection has no such variable; did you mean gateway_models?"]
