@@ -173,6 +173,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                 "silent": {"targets": [{"provider": "silent", "model": "silent"}]},
                 "claude": {"targets": [{"provider": "claude", "model": "claude-1"}]},
                 "odd": {"targets": [{"provider": "odd", "model": "odd"}]},
+                "odd-first": {
+                    "targets": [{"provider": "odd", "model": "odd"}],
+                    "fallbacks": [{"provider": "odd", "model": "odder"}],
+                },
                 "two-addresses": {"targets": [{"provider": "claudes", "model": "claude-1"}]},
                 "hidden": {"targets": [{"provider": "hidden", "model": "hidden-1"}]},
                 "all": {
@@ -182,7 +186,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                     "limits": {"tokens_per_minute": 500000, "requests_per_minute": 100000},
                 },
             },
-            "gateway_endpoints": {"files": {"provider": "alpha"}, "batches": {"provider": "hidden"}},
+            "gateway_endpoints": {
+                "files": {"provider": "alpha"},
+                "batches": {"provider": "hidden"},
+                "fine_tuning": {"provider": "odd"},
+            },
             "gateway_jwt_issuers": {
                 "sso": {"issuer": ISSUER, "audiences": ["gateway"], "jwks": "env://JWKS", "claim": "client_id"}
             },
@@ -190,7 +198,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                 name: {
                     "jwt": {"issuer": "sso", "value": f"service-{name}"},
                     "models": ["*"],
-                    "endpoints": ["files", "batches"],
+                    "endpoints": ["files", "batches", "fine_tuning"],
                     "limits": {
                         "requests_per_minute": 100000,
                         "tokens_per_minute": 60000,
@@ -364,12 +372,13 @@ def test_no_client_sets_an_internal_header(world: World, name: str) -> None:
 def test_what_a_provider_says_in_internal_headers(world: World, status: int) -> None:
     """Such as a refusal by a limit on tokens, which would be given back."""
     world.odd.status = status
-    answer = world.ask("odd")
-    assert answer.status == status
-    internal = (xds.LIMIT, xds.PARAM, xds.SPENT_LIMIT)
-    assert not [name for name in answer.headers if name in (*internal, "x-ratelimit-limit", "x-ratelimit-remaining")]
-    assert answer.headers["x-ratelimit-limit-tokens"] == "60000"
-    assert "retry-after" not in answer.headers
+    no_model = call(world.port, "/v1/fine_tuning/jobs", b"{}", key=world.token())
+    for answer in (world.ask("odd"), world.ask("odd-first"), no_model):
+        assert answer.status == status
+        ours = [name for name in answer.headers if name.startswith(xds.HEADER_PREFIX)]
+        assert not [*ours, *({"x-ratelimit-limit", "x-ratelimit-remaining"} & set(answer.headers))]
+        assert answer is no_model or answer.headers["x-ratelimit-limit-tokens"] == "60000"
+        assert "retry-after" not in answer.headers
 
 
 #: One thing that is different, and serves the same: where, and the value (None: without it).

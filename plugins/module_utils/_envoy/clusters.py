@@ -71,15 +71,16 @@ def _http_options(http_filters: list[xds.Config], idle: str | None = None, **ext
 
 
 def _leave_nothing(others: Iterable[str]) -> xds.Config:
-    """Return the filter that removes last of all what the log and the error replies still need, and ``others``."""
+    """Return the filter that removes last of all what the log and the error replies still need, and ``others``; and
+    from an answer, first of all, what would pass for the gateway's own.
+    """
+    ours = {"remove_on_match": {"key_matcher": {"prefix": xds.HEADER_PREFIX}}}
     return xds.extension(
         "leave_nothing",
         "extensions.filters.http.header_mutation.v3.HeaderMutation",
         mutations={
-            "request_mutations": [
-                {"remove_on_match": {"key_matcher": {"prefix": xds.HEADER_PREFIX}}},
-                *({"remove": name} for name in (xds.REQUEST_ID, *others)),
-            ]
+            "request_mutations": [ours, *({"remove": name} for name in (xds.REQUEST_ID, *others))],
+            "response_mutations": [ours],
         },
     )
 

@@ -77,10 +77,8 @@ _NOT_FOR_CLIENTS = (
     "x-ratelimit-limit",
     "x-ratelimit-remaining",
     "x-ratelimit-reset",
-    # They would pass for the gateway's own.
-    xds.LIMIT,
+    # By which the gateway's parts tell each other why a request was refused.
     xds.PARAM,
-    xds.SPENT_LIMIT,
 )
 _RETRY_PRIORITY = xds.extension(
     "envoy.retry_priorities.previous_priorities",
