@@ -153,6 +153,7 @@ _EVERY_KEY: dict[str, Any] = {
         }
     ],
     "gateway_provider_regions": ["us-east-1", "eu-west-1"],
+    "gateway_workspace": "production",
 }
 
 

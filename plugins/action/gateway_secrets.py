@@ -16,7 +16,7 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._compile import 
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._host_options import HOST_OPTIONS
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._released import (
     only_secrets,
-    references_in,
+    references_of,
     released,
 )
 
@@ -61,7 +61,7 @@ class ActionModule(HostAction):
 
     def _rotate_released(self, host: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
         """Deliver what the release on the host refers to, the variables being ahead of it, or wrong."""
-        found = released(answer.get("resources"), references_in(self.raw_spec))
+        found = released(answer.get("resources"), references_of(self.raw_spec))
         secrets = found.compiled.resolve(self.session())
         order = {**host, "spec_digest": str(answer.get("spec_digest")), "secrets": secrets.files}
         done = self.call(self.MODULE, {**order, "keep_clients": list(found.keep_clients)})

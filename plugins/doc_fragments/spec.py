@@ -391,9 +391,19 @@ options:
       - The regions that providers may be in, for the policy C(provider_region).
     type: list
     elements: str
+  workspace:
+    description:
+      - 'The environment that this is the specification of. Hosts remember it: one that serves a workspace refuses
+        the specification of another.'
+    type: str
   shared:
     description:
       - 'A layer of the same variables that lies under the others: dictionaries are merged by key, at every depth;
         anything else is replaced, and null removes an entry.'
+    type: dict
+  workspaces:
+    description:
+      - Layers of the same variables by the name of a workspace. That of C(gateway_workspace) lies over the variables
+        and is merged with them as they are with C(gateway_shared); the others are not used.
     type: dict
 """

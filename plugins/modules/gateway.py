@@ -41,6 +41,10 @@ options:
   removals_max_percent:
     description: The highest share of them that one run may remove, from 0 to 100; any by default.
     type: int
+  workspace_replaces:
+    description:
+      - The workspace whose hosts become hosts of this one. Without it a host that serves another workspace is refused.
+    type: str
   expected:
     description:
       - The release that has to be active before the run, V(none) for a host without one. When another one is, nothing

@@ -91,6 +91,9 @@ history:
     spec_digest:
       description: The digest of the specification.
       type: str
+    workspace:
+      description: The workspace that the specification is of.
+      type: str
     active:
       description: Whether this is what is active now.
       type: bool

@@ -29,6 +29,10 @@ options:
   removals_max_percent:
     description: The highest share of them that one run may remove, from 0 to 100; any by default.
     type: int
+  workspace_replaces:
+    description:
+      - The workspace whose hosts become hosts of this one. Without it a host that serves another workspace is refused.
+    type: str
   secrets:
     description:
       - Read the secrets and compare them on the host, too. The variable C(gateway_plan_secrets) where it is not given.

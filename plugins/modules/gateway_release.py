@@ -80,6 +80,9 @@ options:
       applied_by:
         description: Who applies it.
         type: str
+      workspace:
+        description: The workspace that the specification is of.
+        type: str
   keep:
     description:
       - How many releases stay on the host. The active one and the one before are never removed.
@@ -108,8 +111,9 @@ options:
     type: str
   guard:
     description:
-      - What keeps the run from removing too much. With it, resources with C(protected) are not removed, and consumers
-        that would be removed although they sent requests within the last hour are returned.
+      - What keeps the run from removing too much. With it, resources with C(protected) are not removed, a release of
+        another workspace is not replaced, and consumers that would be removed although they sent requests within the
+        last hour are returned.
     type: dict
     suboptions:
       most:
@@ -118,6 +122,9 @@ options:
       percent:
         description: The highest share of the resources to remove.
         type: int
+      replaces:
+        description: The workspace whose release may be replaced by one of another workspace.
+        type: str
   drain_wait:
     description:
       - The seconds to wait at most for an instance that is still being drained, when its place is needed, and with
@@ -301,6 +308,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
         "options": {
             "spec_digest": {"type": "str"},
             "inventory_commit": {"type": "str"},
+            "workspace": {"type": "str"},
             "collection_version": {"type": "str"},
             "applied_by": {"type": "str"},
         },
@@ -311,7 +319,10 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "drain_wait": {"type": "float", "default": 630.0},
     "lock_wait": {"type": "float", "default": 0.0},
     "expected": {"type": "str"},
-    "guard": {"type": "dict", "options": {"most": {"type": "int"}, "percent": {"type": "int"}}},
+    "guard": {
+        "type": "dict",
+        "options": {"most": {"type": "int"}, "percent": {"type": "int"}, "replaces": {"type": "str"}},
+    },
 }
 
 

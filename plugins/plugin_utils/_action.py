@@ -14,7 +14,7 @@ from __future__ import annotations
 import difflib
 import getpass
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -24,7 +24,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import GatewayError
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host, host_to_options
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table import SHARED, variables
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table import LAYERS, variables
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._host_options import HOST_OPTIONS, host_from
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.backend_lookup import Surroundings
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.options import (
@@ -38,10 +38,11 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._task import fai
 PREFIX = "gateway_"
 #: How much a variable's name has to be like that of an option to be taken for a misspelling.
 _ALIKE = 0.8
-#: The hosts that share the limits of consumers.
+#: The hosts that share the limits of consumers, but for those of other workspaces.
 GROUP = "gateways"
+_WORKSPACE_OPTION = "workspace"
 #: The options that make up a spec. They go to its parser as they are, which tells more of what is wrong with them.
-SPEC_OPTIONS = tuple(name.removeprefix(PREFIX) for name in (*(field.key for field in variables()), SHARED))
+SPEC_OPTIONS = tuple(name.removeprefix(PREFIX) for name in (*(field.key for field in variables()), *LAYERS))
 
 
 class OptionsError(GatewayError):
@@ -111,13 +112,35 @@ class GatewayAction(ActionBase):
 
     @cached_property
     def raw_spec(self) -> dict[str, Any]:
-        """The spec as it is given, by the names of the variables."""
-        return {PREFIX + name: value for name, value in self._given(SPEC_OPTIONS).items()}
+        """The spec as it is given, by the names of the variables. Raises OptionsError for a host elsewhere."""
+        raw = {PREFIX + name: value for name, value in self._given(SPEC_OPTIONS).items()}
+        self._check_host(raw.get(PREFIX + _WORKSPACE_OPTION))
+        return raw
+
+    def _check_host(self, workspace: object) -> None:
+        host = self.variables.get("inventory_hostname")
+        if host not in self._group(workspace, (host,)):
+            raise OptionsError(
+                f"gateway_workspace: {host} is not in the group '{workspace}', so it does not serve that workspace; "
+                "nothing was changed"
+            )
+
+    def _group(self, name: object, otherwise: Sequence[Any]) -> Sequence[Any]:
+        """The hosts of a workspace: those of the group of its name, where there is one."""
+        found: Sequence[Any] = self.variables.get("groups", {}).get(str(name), otherwise)
+        return found
+
+    @property
+    def fleet(self) -> tuple[str, ...]:
+        """The hosts of the environment: those of the group `gateways` that are of this host's workspace."""
+        members = self._group(GROUP, ())
+        ours = set(self._group(self._given([_WORKSPACE_OPTION]).get(_WORKSPACE_OPTION), members))
+        return tuple(host for host in members if host in ours)
 
     def host(self, options: Mapping[str, Any]) -> Host:
         """The Host that the options describe; raises HostOptionsError."""
         given = {name: value for name, value in options.items() if value is not None}
-        defaults = {"envoy": self.ENVOY, "fleet_size": len(self.variables.get("groups", {}).get(GROUP, ())) or 1}
+        defaults = {"envoy": self.ENVOY, "fleet_size": len(self.fleet) or 1}
         return host_from({**defaults, **given}, login=self._login())
 
     @property

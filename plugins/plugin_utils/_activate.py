@@ -21,16 +21,21 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._provenance impo
 
 Answer = dict[str, Any]
 
-#: The options that say how much a run may remove.
+#: The options that say how much a run may remove, and whose place it may take.
 GUARD_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "removals_max": {"type": "int"},
     "removals_max_percent": {"type": "int"},
+    "workspace_replaces": {"type": "str"},
 }
 
 
-def guard_of(options: Mapping[str, Any]) -> dict[str, int | None]:
-    """How much may be removed, in the words of the module `gateway_release`."""
-    return {"most": options["removals_max"], "percent": options["removals_max_percent"]}
+def guard_of(options: Mapping[str, Any]) -> dict[str, int | str | None]:
+    """What may be removed and replaced, in the words of the module `gateway_release`."""
+    return {
+        "most": options["removals_max"],
+        "percent": options["removals_max_percent"],
+        "replaces": options["workspace_replaces"],
+    }
 
 
 def in_use_warnings(answer: Mapping[str, Any]) -> list[str]:
@@ -59,6 +64,7 @@ def activate(
             "inventory_commit": inventory_commit(action.variables.get("inventory_dir")),
             "collection_version": collection_version(),
             "applied_by": applied_by(),
+            "workspace": compiled.spec.workspace,
         },
         **({"secrets_pending": True} if secrets is None else {"secrets": secrets}),
         **more,

@@ -17,13 +17,18 @@ from ansible.parsing.vault import AnsibleVaultError, is_encrypted
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._canonical import canonical_json
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import GatewayError
-from ansible_collections.gatewayops.openai.plugins.module_utils._plan.fleet import FleetPlan, HostPlan, host_plan
+from ansible_collections.gatewayops.openai.plugins.module_utils._plan.fleet import (
+    FleetPlan,
+    HostPlan,
+    host_plan,
+    workspace_of,
+)
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import (
     Reference,
     SourceError,
     parse_source,
 )
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import GROUP, GatewayAction
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import GatewayAction
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._provenance import collection_version, inventory_commit
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._times import time_text
 
@@ -49,7 +54,7 @@ def gather(action: GatewayAction, environment: str | None, lifetime: timedelta) 
     unknown: dict[str, str] = {}
     failed = []
     in_play = set(action.variables.get("ansible_play_hosts_all", ()))
-    for host in sorted({*action.variables.get("groups", {}).get(GROUP, ()), *in_play}):
+    for host in sorted({*action.fleet, *in_play}):
         result = _registered(action, host)
         if host not in in_play:
             unknown[host] = "left out by --limit"
@@ -65,7 +70,7 @@ def gather(action: GatewayAction, environment: str | None, lifetime: timedelta) 
     directory = action.variables.get("inventory_dir") or ""
     now = datetime.now(UTC)
     plan = FleetPlan(
-        environment=environment or Path(directory).name,
+        environment=environment or workspace_of(plans) or Path(directory).name,
         created_at=time_text(now),
         expires_at=time_text(now + lifetime),
         collection_version=collection_version(),

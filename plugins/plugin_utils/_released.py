@@ -41,6 +41,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references
     parse_source,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.resources import spec_variables
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table import WORKSPACES
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._compile import Compiled
 
 #: Stands for a value that is written in a spec; for a certificate it has to look like one to be parsed.
@@ -87,6 +88,13 @@ def released(resources: Any, known: Collection[Reference]) -> Released:
 def only_secrets(spec: Spec) -> Compiled:
     """A spec with its secret files and nothing else; no host is needed for that."""
     return Compiled(spec, (), Bundle((), compile_secrets(spec)))
+
+
+def references_of(raw: Mapping[str, Any]) -> frozenset[Reference]:
+    """Every reference in the variables of a spec, but for those in the layers of other workspaces."""
+    layers = raw.get(WORKSPACES)
+    own = layers.get(str(raw.get("gateway_workspace"))) if isinstance(layers, Mapping) else None
+    return references_in({**raw, WORKSPACES: own})
 
 
 def references_in(raw: object, depth: int = 12) -> frozenset[Reference]:

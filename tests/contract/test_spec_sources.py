@@ -29,7 +29,9 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds impo
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table import (
+    LAYERS,
     SHARED,
+    WORKSPACES,
     SpecField,
     fields_of,
     refused_keys,
@@ -127,7 +129,7 @@ def has_scalar_default(field: SpecField) -> bool:
 class TestOptions:
     def test_the_fragment_describes_every_variable_with_its_default(self) -> None:
         options = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]
-        assert [f"gateway_{name}" for name in options] == [*VARIABLES, SHARED]
+        assert [f"gateway_{name}" for name in options] == [*VARIABLES, *LAYERS]
         for key, field in VARIABLES.items():
             for inner, written in stated_defaults(field, options[key.removeprefix("gateway_")], "suboptions"):
                 assert value_of(inner, written) == (inner.default if has_scalar_default(inner) else None), inner.key
@@ -143,7 +145,7 @@ class TestOptions:
     def test_the_role_describes_every_variable_with_the_default_it_has(self) -> None:
         specs = load(ROOT / "roles" / "gateway" / "meta" / "argument_specs.yml")
         options = specs["argument_specs"]["main"]["options"]
-        assert {*VARIABLES, SHARED} <= set(options)
+        assert {*VARIABLES, *LAYERS} <= set(options)
         role = load(ROOT / "roles" / "gateway" / "defaults" / "main.yml")
         for key, field in VARIABLES.items():
             option = options[key]
@@ -186,7 +188,7 @@ def records() -> Iterator[Any]:
 @pytest.mark.parametrize("schema", [FILE, LAYER], ids=["file", "layer"])
 class TestSchema:
     def test_it_has_the_keys_of_the_model(self, schema: jsonschema.Draft202012Validator) -> None:
-        assert set(parts(schema)["properties"]) == {*VARIABLES, SHARED}
+        assert set(parts(schema)["properties"]) == {*VARIABLES, *LAYERS}
         assert set(parts(schema)["properties"][SHARED]["properties"]) == set(VARIABLES)
         definitions = {name: value for name, value in parts(schema)["$defs"].items() if name != "template"}
         assert set(definitions) == {record.__name__.lower() for record in records()}
@@ -269,6 +271,7 @@ GOOD: list[tuple[tuple[Any, ...], Any]] = [
     (("gateway_policies", "plain_secret"), None),
     (("gateway_metrics",), {}),
     ((SHARED,), {"gateway_size": "small"}),
+    ((WORKSPACES,), {"production": {"gateway_size": "small"}, "staging": None}),
 ]
 
 BAD: list[tuple[tuple[Any, ...], Any]] = [
@@ -365,6 +368,9 @@ BAD: list[tuple[tuple[Any, ...], Any]] = [
     (("gateway_policies", "plain_sercet"), "off"),
     (("gateway_policies", "plain_secret"), "no"),
     ((SHARED,), {"gateway_modles": {}}),
+    ((WORKSPACES,), {"production": {"gateway_modles": {}}}),
+    ((WORKSPACES,), {"production": []}),
+    (("gateway_workspace",), "two words"),
 ]
 
 
@@ -431,7 +437,7 @@ class TestExamples:
     def test_an_environment_parses(self, environment: Path) -> None:
         files = sorted(environment.glob("group_vars/gateways/*.yml"))
         values: dict[str, Any] = {key: value for path in files for key, value in load(path).items()}
-        raw = {key: value for key, value in values.items() if key in (*VARIABLES, SHARED)}
+        raw = {key: value for key, value in values.items() if key in (*VARIABLES, *LAYERS)}
         if "{{" in json.dumps(raw):
             raw = filled(raw)
         assert problems(raw) == []

@@ -29,8 +29,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds impo
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.resources import render_value
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table import (
-    SHARED,
-    SHARED_DOC,
+    LAYERS,
     SpecField,
     fields_of,
     variables,
@@ -109,7 +108,7 @@ def role_defaults(root: Path) -> Mapping[str, Any]:
 def spec_options(nested: str) -> dict[str, dict[str, Any]]:
     """Return the options of the spec by their variables' names; ``nested`` is what suboptions are called."""
     options = {field.key: _option(field, nested) for field in variables()}
-    return {**options, SHARED: {"description": [_joined(SHARED_DOC)], "type": "dict"}}
+    return {**options, **{name: {"description": [_joined(doc)], "type": "dict"} for name, doc in LAYERS.items()}}
 
 
 def host_options() -> dict[str, dict[str, Any]]:

@@ -22,8 +22,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.resources import render_value
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.sizes import SIZES, Size
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table import (
-    SHARED,
-    SHARED_DOC,
+    LAYERS,
     SpecField,
     fields_of,
     refused_keys,
@@ -62,7 +61,7 @@ def _variables() -> Iterator[tuple[str, ...]]:
         default = default_of(field)
         name = f"[`{field.key}`](#{field.key})" if any(_section(field)) else f"`{field.key}`"
         yield (name, markdown(field.doc), f"`{default}`" if default else "")
-    yield (f"`{SHARED}`", markdown(SHARED_DOC), "")
+    yield from ((f"`{name}`", markdown(doc), "") for name, doc in LAYERS.items())
 
 
 def _section(field: SpecField) -> Iterator[str]:

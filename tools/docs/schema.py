@@ -33,8 +33,9 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds impo
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.moments import Moment
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.resources import render_value
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table import (
+    LAYERS,
     SHARED,
-    SHARED_DOC,
+    WORKSPACES,
     SpecField,
     fields_of,
     variables,
@@ -76,18 +77,20 @@ def schema(flavour: Flavour) -> dict[str, Any]:
     """Return the schema, of JSON Schema 2020-12."""
     definitions: dict[str, Any] = {"template": {"type": "string", "pattern": _TEMPLATE}}
     properties = {field.key: _property(field, flavour, definitions) for field in variables()}
-    shared = {
-        "description": plain(SHARED_DOC),
-        "type": ["object", "null"],
-        "properties": {key: {"$ref": f"#/properties/{key}"} for key in properties},
-        "additionalProperties": False,
-    }
+
+    references = {key: {"$ref": f"#/properties/{key}"} for key in properties}
+    layer: dict[str, Any] = {"type": ["object", "null"], "properties": references, "additionalProperties": False}
+    workspaces = {"type": ["object", "null"], "additionalProperties": layer}
+    layers: dict[str, dict[str, Any]] = {SHARED: layer, WORKSPACES: workspaces}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": flavour.title,
         "description": flavour.description,
         "type": "object",
-        "properties": {**properties, SHARED: shared},
+        "properties": {
+            **properties,
+            **{name: {"description": plain(LAYERS[name]), **each} for name, each in layers.items()},
+        },
         "additionalProperties": True,
         "$defs": dict(sorted(definitions.items())),
     }

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._plan.diff impor
     ResourceChange,
     diff_resources,
 )
+from ansible_collections.gatewayops.openai.plugins.module_utils._plan.guard import WORKSPACE
 
 Resources = Mapping[str, Mapping[str, Any]]
 
@@ -86,6 +87,12 @@ def host_plan(host: str, data: Mapping[str, Any]) -> HostPlan:
     )
 
 
+def workspace_of(plans: Iterable[HostPlan]) -> str:
+    """Return the workspace of the hosts; those of several are told side by side, and none is ''."""
+    names = {plan.after[WORKSPACE]["name"] for plan in plans if WORKSPACE in plan.after}
+    return ", ".join(sorted(names))
+
+
 @dataclass(frozen=True)
 class Group:
     """Hosts that would change alike; `plan` is that of the first one."""
@@ -134,6 +141,11 @@ class FleetPlan:
     def changed(self) -> bool:
         """Whether anything changes on any host."""
         return bool(self.changing)
+
+    @property
+    def workspace(self) -> str:
+        """The workspace that the hosts are to serve; '' when they have none."""
+        return workspace_of(self.hosts)
 
     def count(self, action: str) -> int:
         """How many resources are created, updated or deleted, those of hosts that change alike once."""

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What keeps a run from removing more than was meant: protected resources, and a cap on removals. Pure."""
+"""What keeps a run from taking away what was not meant: protected resources, a cap on removals, workspaces. Pure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+#: The resource that names the workspace of a host.
+WORKSPACE = "gateway_workspace"
+
 
 @dataclass(frozen=True)
 class Guard:
-    """How much one run may remove: `most` resources, `percent` of those that are served; None for any number."""
+    """How much one run may remove: `most` resources, `percent` of those that are served; None for any number.
+
+    `replaces` is the workspace whose hosts may become those of another.
+    """
 
     most: int | None = None
     percent: int | None = None
+    replaces: str | None = None
 
 
 def removed(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
@@ -26,7 +33,14 @@ def removed(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, .
 
 def refusals(before: Mapping[str, Any], after: Mapping[str, Any], guard: Guard) -> tuple[str, ...]:
     """Why the step from the resources `before` to those `after` is not taken; empty when nothing is against it."""
-    return tuple(_refusals(before, removed(before, after), guard))
+    return (*_of_another(before, after, guard), *_refusals(before, removed(before, after), guard))
+
+
+def _of_another(before: Mapping[str, Any], after: Mapping[str, Any], guard: Guard) -> Iterator[str]:
+    serves, wanted = (each.get(WORKSPACE, {}).get("name") for each in (before, after))
+    if serves not in (None, wanted, guard.replaces):
+        this = f"this is '{wanted}'" if wanted else "this is none"
+        yield f"the host serves the workspace '{serves}', {this}; gateway_workspace_replaces={serves} would allow it"
 
 
 def _refusals(before: Mapping[str, Any], gone: tuple[str, ...], guard: Guard) -> Iterator[str]:

@@ -28,7 +28,9 @@ def render_markdown(plan: FleetPlan) -> str:
 
 def _origin(plan: FleetPlan) -> str:
     commit = f", commit `{plan.commit[:12]}`" if plan.commit else ""
-    return f"Environment **{plan.environment}**{commit}, {plan.created_at}"
+    other = plan.workspace not in ("", plan.environment)
+    workspace = f", workspace **{_plain(plan.workspace)}**" if other else ""
+    return f"Environment **{_plain(plan.environment)}**{workspace}{commit}, {plan.created_at}"
 
 
 def _group(group: Group, *, alone: bool) -> Iterator[str]:

@@ -92,11 +92,16 @@ def _consumer(field: FieldChange) -> Risk:
     return _NO_RISK
 
 
+def _workspace(field: FieldChange) -> Risk:
+    return Risk(HIGH, "the host becomes one of another environment")
+
+
 _CHECKS: Mapping[str, Callable[[FieldChange], Risk]] = {
     "gateway_listeners": _listener,
     "gateway_providers": _provider,
     "gateway_models": _model,
     "gateway_consumers": _consumer,
+    "gateway_workspace": _workspace,
 }
 
 

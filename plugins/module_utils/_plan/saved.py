@@ -67,6 +67,8 @@ def what_moved(document: Mapping[str, Any], now: FleetPlan) -> tuple[str, ...]:
 def _moved(then: Mapping[str, Any], now: FleetPlan) -> Iterator[str]:
     if then["environment"] != now.environment:
         yield f"the plan is of the environment '{then['environment']}', this is '{now.environment}'"
+    if then["workspace"] != now.workspace:
+        yield f"the plan is of the workspace '{then['workspace']}', this is '{now.workspace}'"
     if now.created_at > then["expires_at"]:
         yield f"the plan expired at {then['expires_at']}"
     if then["collection_version"] != now.collection_version:

@@ -54,6 +54,7 @@ def plan_document(plan: FleetPlan, *, errored: bool = False) -> dict[str, Any]:
         "gateway": {
             "version": PLAN_VERSION,
             "environment": plan.environment,
+            "workspace": plan.workspace,
             "commit": plan.commit,
             "expires_at": plan.expires_at,
             "collection_version": plan.collection_version,

@@ -220,6 +220,7 @@ def _record(site: Site, view: View, plan: Plan, request: Request) -> None:
         collection_version=str(facts.get("collection_version", "")),
         inventory_commit=str(facts.get("inventory_commit", "")),
         spec_digest=str(facts.get("spec_digest", "")),
+        workspace=str(facts.get("workspace", "")),
     )
     past = view.history
     if view.active and history.active(past) != view.active:

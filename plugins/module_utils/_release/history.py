@@ -25,6 +25,7 @@ class Activation:
     collection_version: str = ""
     inventory_commit: str = ""
     spec_digest: str = ""
+    workspace: str = ""
 
 
 History = Sequence[Activation]

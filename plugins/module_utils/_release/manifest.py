@@ -27,6 +27,7 @@ FACTS = (
     "collection_version",
     "envoy_version",
     "applied_by",
+    "workspace",
     "staged_at",
 )
 

@@ -527,6 +527,15 @@ class Spec:
             key="gateway_provider_regions",
         ),
     )
+    workspace: str | None = field(
+        default=None,
+        metadata=spec(
+            NAME,
+            "The environment that this is the specification of. Hosts remember it: one that serves a workspace refuses "
+            "the specification of another.",
+            key="gateway_workspace",
+        ),
+    )
 
     @cached_property
     def model_names(self) -> ModelNames:

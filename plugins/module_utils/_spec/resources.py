@@ -21,9 +21,10 @@ def spec_resources(spec: Spec) -> dict[str, dict[str, Any]]:
     """Return what a spec describes, by address.
 
     Addresses are ``gateway_models.gpt-5`` for named things, and ``gateway_size``, ``gateway_limits_scope``,
-    ``gateway_max_request_size`` and ``gateway_metrics``; ``gateway_otlp``, ``gateway_rate_limit_service`` and
-    ``gateway_prompt_log`` where they are set. Values are plain JSON in the notation of a spec, without what is not set;
-    secrets are their references, and ``(literal)`` stands for a value that is written in the spec.
+    ``gateway_max_request_size`` and ``gateway_metrics``; ``gateway_otlp``, ``gateway_rate_limit_service``,
+    ``gateway_prompt_log`` and ``gateway_workspace`` where they are set. Values are plain JSON in the notation of a
+    spec, without what is not set; secrets are their references, and ``(literal)`` stands for a value that is written in
+    the spec.
     """
     resources: dict[str, dict[str, Any]] = {}
     for kind in ("listeners", "providers", "models", "endpoints", "consumers", "jwt_issuers"):
@@ -39,6 +40,8 @@ def spec_resources(spec: Spec) -> dict[str, dict[str, Any]]:
         resources["gateway_rate_limit_service"] = _rendered(spec.rate_limit_service, RateLimitService)
     if spec.prompt_log is not None:
         resources["gateway_prompt_log"] = _rendered(spec.prompt_log, PromptLog)
+    if spec.workspace is not None:
+        resources["gateway_workspace"] = {"name": spec.workspace}
     return resources
 
 
@@ -58,6 +61,8 @@ def spec_variables(resources: Mapping[str, Any]) -> dict[str, Any]:
         raw["gateway_limits_scope"] = raw["gateway_limits_scope"]["scope"]
     if "gateway_max_request_size" in raw:
         raw["gateway_max_request_size"] = raw["gateway_max_request_size"]["size"]
+    if "gateway_workspace" in raw:
+        raw["gateway_workspace"] = raw["gateway_workspace"]["name"]
     if "gateway_size" in raw:
         size = dict(raw["gateway_size"])
         preset = size.pop("name")

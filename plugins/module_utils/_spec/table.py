@@ -20,6 +20,13 @@ SHARED_DOC = (
     "A layer of the same variables that lies under the others: dictionaries are merged by key, at every depth; "
     "anything else is replaced, and null removes an entry."
 )
+WORKSPACES = "gateway_workspaces"
+WORKSPACES_DOC = (
+    "Layers of the same variables by the name of a workspace. That of C(gateway_workspace) lies over the variables and "
+    "is merged with them as they are with C(gateway_shared); the others are not used."
+)
+#: The layers of a specification, with what they are.
+LAYERS = {SHARED: SHARED_DOC, WORKSPACES: WORKSPACES_DOC}
 
 
 @dataclass(frozen=True)
@@ -67,5 +74,5 @@ def refused_keys(record: Any) -> Mapping[str, str]:
 
 
 def variables() -> tuple[SpecField, ...]:
-    """Return the variables of the spec, without the shared layer."""
+    """Return the variables of the spec, without the layers."""
     return fields_of(Spec)

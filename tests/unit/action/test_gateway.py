@@ -45,7 +45,13 @@ def test_a_host_that_is_right_takes_one_call(run: Run, spec: dict[str, Any]) -> 
     assert "bundle" not in arguments
     assert arguments["state"] == "active"
     assert arguments["keep"] == 5
-    assert set(arguments["meta"]) == {"spec_digest", "inventory_commit", "collection_version", "applied_by"}
+    assert set(arguments["meta"]) == {
+        "spec_digest",
+        "inventory_commit",
+        "collection_version",
+        "applied_by",
+        "workspace",
+    }
     assert arguments["host"]["envoy"] == "/opt/envoy/1.40.0/envoy"
     assert set(arguments["secrets"]) == {"consumers.json", "provider-openai-c6275da3.json"}
     assert "sk-provider-canary" in arguments["secrets"]["provider-openai-c6275da3.json"]

@@ -14,6 +14,7 @@ from ansible_collections.gatewayops.openai.plugins.action.gateway_plan_check imp
 from ansible_collections.gatewayops.openai.plugins.action.gateway_plan_file import ActionModule as PlanFile
 from ansible_collections.gatewayops.openai.plugins.action.gateway_validate import ActionModule
 from ansible_collections.gatewayops.openai.plugins.action.gateway_verify import ActionModule as Verify
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import GatewayAction
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._host_options import HOST_OPTIONS
 
 from .conftest import Run, failed
@@ -77,3 +78,30 @@ def test_a_wrong_host_is_said_in_the_words_of_the_variables(run: Run, spec: dict
     assert re.search(
         r"^gateway_config_dir must be a plain absolute path, not 'etc'$", failed(run, ActionModule, variables=spec)
     )
+
+
+WORKSPACES: dict[str, Any] = {
+    "gateway_workspace": "staging",
+    "gateway_workspaces": {"staging": {"gateway_size": "small"}, "production": {}},
+    "groups": {"gateways": ["gw1.example", "gw2.example", "gw3.example"], "staging": ["gw1.example", "gw2.example"]},
+}
+
+
+def test_a_workspace_is_of_the_hosts_in_its_group(run: Run, spec: dict[str, Any]) -> None:
+    assert run(ActionModule, variables={**spec, **WORKSPACES})["resources"] == 10
+    said = failed(run, ActionModule, variables={**spec, **WORKSPACES, "inventory_hostname": "gw3.example"})
+    assert said.startswith("gateway_workspace: gw3.example is not in the group 'staging'")
+    said = failed(run, ActionModule, variables={**spec, **WORKSPACES, "gateway_workspace": "stagin"})
+    assert "no workspace named 'stagin' in gateway_workspaces; did you mean 'staging'?" in said
+
+
+def test_the_hosts_of_a_workspace_share_its_limits(
+    run: Run, spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    monkeypatch.setattr(
+        ActionModule, "host", lambda self, options: sizes.append(self.fleet) or GatewayAction.host(self, options)
+    )
+    run(ActionModule, variables={**spec, **WORKSPACES})
+    run(ActionModule, variables={**spec, "groups": WORKSPACES["groups"]})
+    assert [len(fleet) for fleet in sizes] == [2, 3]

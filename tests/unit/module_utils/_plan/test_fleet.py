@@ -256,6 +256,21 @@ def test_a_plan_that_does_not_hold(now: dict[str, Any], said: str) -> None:
     assert what_moved(a_saved_plan(a_host("a")), replace(a_plan(a_host("a")), **now)) == (said,)
 
 
+def of_workspace(*names: str) -> FleetPlan:
+    return a_plan(*(a_host(name, after={**AFTER, "gateway_workspace": {"name": name}}) for name in names))
+
+
+def test_the_workspace_is_in_the_plan_which_holds_for_no_other() -> None:
+    staging, both = of_workspace("staging"), of_workspace("staging", "production")
+    assert (a_plan(a_host("a")).workspace, staging.workspace) == ("", "staging")
+    assert both.workspace == "production, staging"
+    assert "Environment **production**, workspace **staging**, commit" in render_markdown(staging)
+    assert "workspace" not in render_markdown(replace(staging, environment="staging")).partition("```")[0]
+    document = plan_document(staging)
+    assert document["gateway"]["workspace"] == "staging"
+    assert "the plan is of the workspace 'staging', this is ''" in what_moved(document, a_plan(a_host("staging")))
+
+
 def test_everything_that_moved_is_told_at_once() -> None:
     now = replace(a_plan(a_host("a", active="9"), a_host("c")), environment="x", created_at="2027-01-01T00:00:00Z")
     assert len(what_moved(a_saved_plan(a_host("a"), a_host("b")), now)) == 5

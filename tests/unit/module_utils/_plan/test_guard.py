@@ -46,6 +46,40 @@ def test_what_is_refused(gone: tuple[str, ...], guard: Guard, said: tuple[str, .
     assert refusals(BEFORE, without(*gone), guard) == said
 
 
+@pytest.mark.parametrize(
+    ("serves", "wanted", "replaces", "said"),
+    [
+        (None, "staging", None, ()),
+        ("staging", "staging", None, ()),
+        ("staging", "production", "staging", ()),
+        ("staging", None, "staging", ()),
+        (
+            "staging",
+            "production",
+            "dev",
+            (
+                "the host serves the workspace 'staging', this is 'production'; "
+                "gateway_workspace_replaces=staging would allow it",
+            ),
+        ),
+        (
+            "staging",
+            None,
+            None,
+            (
+                "the host serves the workspace 'staging', this is none; "
+                "gateway_workspace_replaces=staging would allow it",
+            ),
+        ),
+    ],
+)
+def test_a_host_stays_with_its_workspace(
+    serves: str | None, wanted: str | None, replaces: str | None, said: tuple[str, ...]
+) -> None:
+    before, after = ({"gateway_workspace": {"name": name}} if name else {} for name in (serves, wanted))
+    assert refusals(before, after, Guard(replaces=replaces)) == said
+
+
 @given(st.sets(st.sampled_from(sorted(BEFORE))), st.integers(0, 5), st.integers(0, 100))
 def test_nothing_is_refused_for_what_stays(gone: set[str], most: int, percent: int) -> None:
     left = removed(BEFORE, without(*gone))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
-from spec_examples import changed, every_key
+from spec_examples import REMOVED, changed, every_key
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SpecError
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import (
@@ -187,6 +187,7 @@ def test_every_key_arrives_in_the_model() -> None:
             ),
         ),
         provider_regions=("us-east-1", "eu-west-1"),
+        workspace="production",
     )
 
 
@@ -287,6 +288,70 @@ def test_whole_numbers_as_strings_are_read_like_templates_of_older_releases_yiel
     assert parse_spec(changed((("gateway_models", "gpt-5", "price", "input"), "1.25"))) == parse_spec(every_key())
 
 
+class TestWorkspaces:
+    RAW: ClassVar[dict[str, Any]] = {
+        "gateway_shared": MINIMAL,
+        "gateway_release_keep": 7,
+        "gateway_workspaces": {
+            "staging": {"gateway_size": "small", "gateway_models": {"m": {"timeouts": {"idle": "7s"}}}},
+            "production": {"gateway_size": "large", "gateway_release_keep": 9},
+            "bare": None,
+        },
+    }
+
+    def test_the_layer_of_the_workspace_lies_over_the_others(self) -> None:
+        staging, production, bare = (
+            parse_spec({**self.RAW, "gateway_workspace": name}) for name in ("staging", "production", "bare")
+        )
+        assert (staging.workspace, staging.size.name, staging.release_keep) == ("staging", "small", 7)
+        assert staging.models[0].timeouts.idle == 7.0
+        assert (production.workspace, production.size.name, production.release_keep) == ("production", "large", 9)
+        assert production.models[0].timeouts == Timeouts()
+        assert (bare.workspace, bare.size.name) == ("bare", "medium")
+
+    def test_without_layers_it_is_a_name(self) -> None:
+        assert parse_spec({**MINIMAL, "gateway_workspace": "staging"}).workspace == "staging"
+        assert parse_spec(MINIMAL).workspace is None
+
+    @pytest.mark.parametrize(
+        ("more", "said"),
+        [
+            (
+                {"gateway_workspace": "stagin"},
+                "gateway_workspace: no workspace named 'stagin' in gateway_workspaces; did you mean 'staging'?",
+            ),
+            (
+                {"gateway_workspace": "x"},
+                "gateway_workspace: no workspace named 'x' in gateway_workspaces; known are staging, production, bare",
+            ),
+            ({}, "gateway_workspace: is required, since there is gateway_workspaces; known are staging, production, "),
+            ({"gateway_workspace": ["a"]}, "gateway_workspace: must be a string, not a list"),
+            ({"gateway_workspaces": ["a"]}, "gateway_workspaces: must be a dictionary, not a list"),
+            (
+                {"gateway_workspaces": {"a": {}, "b": []}, "gateway_workspace": "a"},
+                "gateway_workspaces.b: must be a dictionary, not a list",
+            ),
+            (
+                {"gateway_workspaces": {"a": {"gateway_workspace": "b"}}, "gateway_workspace": "a"},
+                "gateway_workspaces.a.gateway_workspace: is what chooses a layer, so it is in none; set it beside them",
+            ),
+            (
+                {"gateway_workspaces": {"a": {"gateway_shared": {}}}, "gateway_workspace": "a"},
+                "gateway_shared: is not a known key",
+            ),
+        ],
+    )
+    def test_what_is_wrong_with_it_is_said_alone(self, more: dict[str, Any], said: str) -> None:
+        with pytest.raises(SpecError) as caught:
+            parse_spec({**self.RAW, **more})
+        assert str(caught.value).startswith(said)
+        assert len(caught.value.errors) == 1
+
+
+#: A workspace's name is in no layer.
+NAMELESS = (("gateway_workspace",), REMOVED)
+
+
 class TestSharedLayer:
     def test_dictionaries_are_merged_by_key_at_every_depth(self) -> None:
         spec = parse_spec(
@@ -314,7 +379,7 @@ class TestSharedLayer:
     def test_lists_and_scalars_are_replaced(self) -> None:
         spec = parse_spec(
             {
-                "gateway_shared": {**every_key(), "gateway_release_keep": 9},
+                "gateway_shared": {**changed(NAMELESS), "gateway_release_keep": 9},
                 "gateway_providers": {"vllm": {"base_url": "http://10.1.1.1:8000/v1"}},
                 "gateway_release_keep": 3,
             }
@@ -325,7 +390,7 @@ class TestSharedLayer:
     def test_null_removes_an_entry_a_key_and_a_variable(self) -> None:
         spec = parse_spec(
             {
-                "gateway_shared": every_key(),
+                "gateway_shared": changed(NAMELESS),
                 "gateway_consumers": {"search-team": None},
                 "gateway_models": {"gpt-5": {"price": None}},
                 "gateway_size": None,
@@ -340,7 +405,7 @@ class TestSharedLayer:
         assert spec.size == Size("custom", 1)
 
     def test_errors_name_the_resource_and_not_the_layer(self) -> None:
-        shared = changed((("gateway_models", "gpt-5", "targets", 0, "weight"), "many"))
+        shared = changed(NAMELESS, (("gateway_models", "gpt-5", "targets", 0, "weight"), "many"))
         with pytest.raises(SpecError) as caught:
             parse_spec({"gateway_shared": shared})
         assert [problem.path for problem in caught.value.errors] == ["gateway_models.gpt-5.targets[0].weight"]
@@ -352,6 +417,6 @@ class TestSharedLayer:
             parse_spec({**ring, "gateway_shared": ring})
 
     def test_it_does_not_change_its_input(self) -> None:
-        raw = {"gateway_shared": every_key(), "gateway_consumers": {"batch": {"models": ["gpt-5"]}}}
+        raw = {"gateway_shared": changed(NAMELESS), "gateway_consumers": {"batch": {"models": ["gpt-5"]}}}
         parse_spec(raw)
-        assert raw == {"gateway_shared": every_key(), "gateway_consumers": {"batch": {"models": ["gpt-5"]}}}
+        assert raw == {"gateway_shared": changed(NAMELESS), "gateway_consumers": {"batch": {"models": ["gpt-5"]}}}

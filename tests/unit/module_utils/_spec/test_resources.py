@@ -31,6 +31,7 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
         "gateway_otlp",
         "gateway_rate_limit_service",
         "gateway_prompt_log",
+        "gateway_workspace",
     ]
     assert resources["gateway_listeners.public"] == {
         "address": "0.0.0.0",
