@@ -152,6 +152,16 @@ _EVERY_KEY: dict[str, Any] = {
             "expires": "2199-01-01T00:00Z",
         }
     ],
+    "gateway_policy_rules": {
+        "models_have_fallbacks": {
+            "for": "models",
+            "when": "name is match('gpt-')",
+            "that": ["model.fallbacks | length > 0"],
+            "message": "has nobody to fall back to",
+            "fix": "name a fallback",
+            "severity": "warn",
+        }
+    },
     "gateway_provider_regions": ["us-east-1", "eu-west-1"],
     "gateway_workspace": "production",
 }

@@ -386,6 +386,22 @@ options:
         nothing, is said.
     type: list
     elements: dict
+  policy_rules:
+    description:
+      - 'Policies of your own, by name: Jinja conditions on what the specification describes.'
+      - Each rule has the keys that follow.
+      - 'C(for), one of V(listeners), V(providers), V(models), V(endpoints), V(consumers), V(jwt_issuers), V(spec)
+        - What the rule is for: it is asked for each of these; with V(spec) once. Required.'
+      - C(that), string, or a list of them - What has to be true of each, a Jinja expression or a list of them.
+        They see the C(name), the thing itself by its name in the singular (C(model), C(consumer), C(jwt_issuer),
+        …) and as C(resource), and C(spec), all of the specification with its defaults. Required.
+      - C(message), string - What is the matter with one for which it is not true. Required.
+      - C(fix), string - What to write instead. Required.
+      - C(when), string, or a list of them - Which of them the rule is for, a Jinja expression or a list of which
+        all are true; without it all.
+      - C(severity), one of V(deny), V(warn), V(off) - The severity where C(gateway_policies) sets none; V(off)
+        where others turn it on. Default V(deny).
+    type: dict
   provider_regions:
     description:
       - The regions that providers may be in, for the policy C(provider_region).

@@ -23,16 +23,27 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._errors import (
     SpecError,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
-from ansible_collections.gatewayops.openai.plugins.module_utils._policy.check import check_policies
+from ansible_collections.gatewayops.openai.plugins.module_utils._policy.check import Judgement, judge
+from ansible_collections.gatewayops.openai.plugins.module_utils._policy.rules import RULES, Rule
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Literal, Reference
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.resources import spec_resources
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._own_rules import own_rules
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._secrets.session import SecretSession
 
 
 class RefusedSpecError(GatewayError):
     """A spec that nothing is done with: the first line counts what is wrong, each further line says one thing."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A spec that could be read, the rules that it was held against, and what they found."""
+
+    spec: Spec
+    rules: tuple[Rule, ...]
+    judgement: Judgement
 
 
 @dataclass(frozen=True)
@@ -81,17 +92,24 @@ class Compiled:
         )
 
 
+def parse_and_judge(raw: Mapping[str, Any]) -> Judged:
+    """Parse a spec and hold it against all policies. Raises SpecError with everything that is wrong."""
+    spec = parse_spec(raw)
+    rules = (*RULES, *own_rules(spec))
+    return Judged(spec, rules, judge(spec, rules))
+
+
 def parse_and_check(raw: Mapping[str, Any]) -> tuple[Spec, tuple[Finding, ...]]:
     """Parse a spec and hold it against the policies. Raises RefusedSpecError with everything that is wrong."""
     try:
-        spec = parse_spec(raw)
+        judged = parse_and_judge(raw)
     except SpecError as error:
         raise RefusedSpecError(_refusal("has {} error{}", str(error))) from None
-    findings = check_policies(spec)
+    findings = judged.judgement.findings
     denied = [finding for finding in findings if finding.severity == "deny"]
     if denied:
         raise RefusedSpecError(_refusal("breaks policies in {} place{}", str(PolicyError(denied))))
-    return spec, tuple(finding for finding in findings if finding.severity == "warn")
+    return judged.spec, tuple(finding for finding in findings if finding.severity == "warn")
 
 
 def compile_gateway(raw: Mapping[str, Any], host: Host) -> Compiled:

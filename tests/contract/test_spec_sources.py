@@ -365,7 +365,7 @@ BAD: list[tuple[tuple[Any, ...], Any]] = [
     (("gateway_max_request_size",), "10MB"),
     (("gateway_release_keep",), 1),
     (("gateway_metrics", "prot"), 1),
-    (("gateway_policies", "plain_sercet"), "off"),
+    (("gateway_policies", "plain secret"), "off"),
     (("gateway_policies", "plain_secret"), "no"),
     ((SHARED,), {"gateway_modles": {}}),
     ((WORKSPACES,), {"production": {"gateway_modles": {}}}),

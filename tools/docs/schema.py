@@ -31,6 +31,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds impo
     Text,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.moments import Moment
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.policy_rules import RULE_NAME, Severity
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.resources import render_value
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table import (
     LAYERS,
@@ -144,7 +145,9 @@ def _containers(kind: Kind, flavour: Flavour, definitions: dict[str, Any]) -> li
     if isinstance(kind, Severities):
         severity = {"anyOf": [{"enum": [*SEVERITIES, False, None]}, {"$ref": "#/$defs/template"}]}
         rules = {rule.name: {"description": plain(rule.doc), "default": rule.severity, **severity} for rule in RULES}
-        return [{"type": "object", "properties": rules, "additionalProperties": False}]
+        # The others are rules of one's own, which may be in another file.
+        names = _names(RULE_NAME)
+        return [{"type": "object", "propertyNames": names, "properties": rules, "additionalProperties": severity}]
     raise TypeError(f"no schema for {kind}")
 
 
@@ -189,7 +192,8 @@ def _conditions(field: SpecField) -> list[dict[str, Any]]:
 
 def _scalar(kind: Scalar) -> dict[str, Any]:
     if isinstance(kind, Choice):
-        return {"anyOf": [{"enum": list(kind.choices)}, {"$ref": "#/$defs/template"}]}
+        words = [*kind.choices, *([False] if isinstance(kind, Severity) else [])]
+        return {"anyOf": [{"enum": words}, {"$ref": "#/$defs/template"}]}
     if isinstance(kind, Flag):
         return {"type": ["boolean", "string"], "pattern": f"^([Tt]rue|[Ff]alse)$|{_TEMPLATE}"}
     if isinstance(kind, Integer):

@@ -7,30 +7,44 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import Finding
-from ansible_collections.gatewayops.openai.plugins.module_utils._policy.rules import RULES, Place
+from ansible_collections.gatewayops.openai.plugins.module_utils._policy.rules import RULES, Place, Rule
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.policy_exceptions import PolicyException
 
 _EXCEPTIONS = "gateway_policy_exceptions"
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """What breaks a policy: ``findings``, and those for which there is an exception, with it."""
+
+    findings: tuple[Finding, ...]
+    excepted: tuple[tuple[Finding, PolicyException], ...]
+
+
 def check_policies(spec: Spec, now: float | None = None) -> tuple[Finding, ...]:
-    """Return what breaks a policy that is not ``off`` and is not excepted, in the order of the rules and of the spec.
+    """Return what breaks a policy that is built in, and is not excepted; see :func:`judge`."""
+    return judge(spec, RULES, now).findings
+
+
+def judge(spec: Spec, rules: Iterable[Rule], now: float | None = None) -> Judgement:
+    """Return what breaks a policy that is not ``off``, in the order of the rules and of the spec.
 
     ``now`` is the time in seconds since 1970, the clock's if it is not given. An exception that excepts nothing is a
     finding itself, with the severity ``warn``.
     """
     moment = time.time() if now is None else now
-    chosen = dict(spec.policies)
     used: set[int] = set()
     findings: list[Finding] = []
-    for rule in RULES:
-        severity = chosen.get(rule.name, rule.severity)
+    excepted: list[tuple[Finding, PolicyException]] = []
+    for rule in rules:
+        severity = severity_of(rule, spec)
         for place in rule.check(spec) if severity != "off" else ():
             matching = [
                 index
@@ -39,9 +53,19 @@ def check_policies(spec: Spec, now: float | None = None) -> tuple[Finding, ...]:
             ]
             used.update(matching)
             made = [spec.policy_exceptions[index] for index in matching]
-            if not any(each.expires > moment for each in made):
-                findings.append(Finding(rule.name, severity, place.path, _message(place, made), place.remedy))
-    return (*findings, *_useless(spec.policy_exceptions, used))
+            holding = [each for each in made if each.expires > moment]
+            message = place.message if holding else _message(place, made)
+            finding = Finding(rule.name, severity, place.path, message, place.remedy)
+            if holding:
+                excepted.append((finding, holding[0]))
+            else:
+                findings.append(finding)
+    return Judgement((*findings, *_useless(spec.policy_exceptions, used)), tuple(excepted))
+
+
+def severity_of(rule: Rule, spec: Spec) -> str:
+    """Return the severity that a spec gives to a rule."""
+    return dict(spec.policies).get(rule.name, rule.severity)
 
 
 def _covers(pattern: str, path: str) -> bool:

@@ -61,8 +61,7 @@ def check_draft(spec: Draft, problems: Problems) -> None:
     _check_tokens(spec, problems)
     check_telemetry(spec, problems)
     check_rate_limit_service(spec, problems)
-    _check_policies(spec.get("policies") or (), problems)
-    _check_exceptions(spec.get("policy_exceptions") or (), problems)
+    _check_policies(spec, problems)
 
 
 def _entries(spec: Draft, attribute: str) -> list[Draft]:
@@ -219,17 +218,20 @@ def _add_unmatched(pattern: str, path: str, names: ModelNames, problems: Problem
     problems.add(path, f"{what} {show(pattern)}{near}")
 
 
-def _check_policies(policies: Iterable[tuple[str, str]], problems: Problems) -> None:
-    known = [rule.name for rule in RULES]
-    for name, _severity in policies:
+def _check_policies(spec: Draft, problems: Problems) -> None:
+    built_in = [rule.name for rule in RULES]
+    for rule in _entries(spec, "policy_rules"):
+        if rule.get("name") in built_in:
+            problems.add(rule.path, "is the name of a policy that is built in; choose another")
+    own = spec.get("policy_rules", {})
+    if own is None:
+        return
+    known = [*built_in, *own]
+    for name, _severity in spec.get("policies") or ():
         if name not in known:
             near = problems.nearest("gateway_policies", name, known)
             problems.add(f"gateway_policies.{segment(name)}", f"no policy named {show(name)}{did_you_mean(near)}")
-
-
-def _check_exceptions(exceptions: Iterable[Any], problems: Problems) -> None:
-    known = [rule.name for rule in RULES]
-    for exception in exceptions:
+    for exception in spec.get("policy_exceptions") or ():
         name = exception.get("policy") if isinstance(exception, Draft) else None
         if name is not None and name not in known:
             near = problems.nearest("gateway_policies", name, known)

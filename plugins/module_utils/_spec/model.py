@@ -38,6 +38,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds impo
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.names import NAME
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.patterns import ModelNames
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.policy_exceptions import PolicyException
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.policy_rules import RULE_NAME, PolicyRule
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import PROTECTED, Provider
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.rate_limit_service import RateLimitService
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Source
@@ -517,6 +518,14 @@ class Spec:
             "Places that may break a policy for a while, with who answers for it. One that is over, or that excepts "
             "nothing, is said.",
             key="gateway_policy_exceptions",
+        ),
+    )
+    policy_rules: tuple[PolicyRule, ...] = field(
+        default=(),
+        metadata=spec(
+            Named(PolicyRule, RULE_NAME, "rule"),
+            "Policies of your own, by name: Jinja conditions on what the specification describes.",
+            key="gateway_policy_rules",
         ),
     )
     provider_regions: tuple[str, ...] = field(

@@ -29,6 +29,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model impo
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.policy_exceptions import PolicyException
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.policy_rules import PolicyRule
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import (
     HealthCheck,
     Provider,
@@ -186,6 +187,17 @@ def test_every_key_arrives_in_the_model() -> None:
                 7226582400,
             ),
         ),
+        policy_rules=(
+            PolicyRule(
+                "models_have_fallbacks",
+                "models",
+                ("model.fallbacks | length > 0",),
+                "has nobody to fall back to",
+                "name a fallback",
+                ("name is match('gpt-')",),
+                "warn",
+            ),
+        ),
         provider_regions=("us-east-1", "eu-west-1"),
         workspace="production",
     )
@@ -202,6 +214,7 @@ def test_defaults() -> None:
     assert spec.otlp is None
     assert spec.prompt_log is None
     assert spec.policies == ()
+    assert spec.policy_rules == ()
     assert spec.models[0].timeouts == Timeouts(first_byte=120.0, idle=300.0)
     assert spec.models[0].targets[0].weight == 1
 
@@ -240,6 +253,14 @@ def test_null_is_as_good_as_no_key() -> None:
     assert spec.models[0].price is None
     assert spec.metrics == Metrics()
     assert spec.policies == (("consumer_without_limit", "off"), ("prompt_logging", "off"))
+
+
+def test_one_condition_may_stand_alone_and_an_unquoted_off_is_off() -> None:
+    rule = {"for": "spec", "that": "spec.otlp is defined", "message": "m", "fix": "f", "severity": False}
+    spec = parse_spec(
+        {**MINIMAL, "gateway_policy_rules": {"collected": rule}, "gateway_policies": {"collected": "warn"}}
+    )
+    assert spec.policy_rules == (PolicyRule("collected", "spec", ("spec.otlp is defined",), "m", "f", (), "off"),)
 
 
 def test_unquoted_off_is_read_as_off() -> None:
