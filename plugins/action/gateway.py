@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import host_to_options
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host, host_to_options
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.diff import (
     ResourceChange,
     diff_resources,
@@ -34,6 +34,8 @@ class ActionModule(GatewayAction):
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "lock_wait": {"type": "float", "default": 0.0},
         "expected": {"type": "str"},
+        "keep_logs": {"type": "bool", "default": False},
+        "envoy_root": {"type": "str"},
         **GUARD_OPTIONS,
     }
 
@@ -41,7 +43,7 @@ class ActionModule(GatewayAction):
         options = self.options()
         host = self.host(options)
         if options["state"] == "absent":
-            return self.call("gateway_release", {"state": "absent", "host": host_to_options(host)})
+            return self._remove(host, keep_logs=options["keep_logs"], envoy_root=options["envoy_root"])
         compiled = compile_gateway(self.raw_spec, host)
         secrets = compiled.resolve(self.session())
         demands = {name: options[name] for name in ("lock_wait", "expected") if options[name]}
@@ -55,6 +57,18 @@ class ActionModule(GatewayAction):
             *map(str, compiled.findings),
         )
         return {**self._result(answer, compiled, changes), "warnings": list(warnings)}
+
+    def _remove(self, host: Host, *, keep_logs: bool, envoy_root: str | None) -> dict[str, Any]:
+        """Remove the gateway, then Envoy, without which it could not be started again if anything goes wrong before."""
+        what = {"state": "absent", "host": host_to_options(host), "keep_logs": keep_logs}
+        answer = self.call("gateway_release", what)
+        if answer.get("failed") or not envoy_root:
+            return answer
+        envoy = self.call("envoy_binary", {"state": "absent", "root": envoy_root})
+        if envoy.get("failed"):
+            return envoy
+        removed = [*answer["removed"], *envoy["removed"]]
+        return {**answer, "changed": bool(removed), "removed": removed}
 
     def _result(self, answer: dict[str, Any], compiled: Compiled, changes: Sequence[ResourceChange]) -> dict[str, Any]:
         if answer.get("failed"):

@@ -106,6 +106,31 @@ def install(wanted: Wanted, artifact: Path, run: Run) -> None:
     _write_record(wanted.directory, record)
 
 
+def installed(root: Path) -> tuple[Path, ...]:
+    """What `install` has put below `root`, in the order in which it can be removed; other people's files are not in it.
+
+    A directory is in it when nothing else is in that.
+    """
+    found: list[Path] = []
+    for directory in sorted(path.parent for path in root.glob("*/" + _RECORD)):
+        ours = [directory / "envoy", directory / _RECORD, *directory.glob(_STAGED + "*")]
+        found += [path for path in ours if path.is_file()]
+        found += [directory] if set(directory.iterdir()) <= set(found) else []
+    if root.is_dir():
+        found += root.glob(_STAGED + "*")
+        found += [root] if set(root.iterdir()) <= set(found) else []
+    return tuple(found)
+
+
+def uninstall(root: Path) -> None:
+    """Remove every version below `root`. Raises OSError."""
+    for path in installed(root):
+        if path.is_dir():
+            path.rmdir()
+        else:
+            path.unlink()
+
+
 def check_version(path: Path, version: str, run: Run, *, name: str = "") -> None:
     """Raise EnvoyBinaryError unless the binary at `path` runs here and says that it is `version`.
 

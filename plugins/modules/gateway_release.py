@@ -29,7 +29,7 @@ options:
       - V(active) serves the release O(digest).
       - V(present) stages and checks it, and leaves the one that is active alone.
       - V(absent) drains and stops the gateway, then removes its secrets and then everything else, other releases
-        included. The user of the service and the logs stay.
+        included, at last the logs and the user of the service.
     type: str
     choices: [active, present, absent]
     default: active
@@ -131,6 +131,11 @@ options:
         O(state=absent) for the connections that are open.
     type: float
     default: 630
+  keep_logs:
+    description:
+      - With O(state=absent), whether the logs stay, and with them the user whom they belong to.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Can run in check mode and return what would change without changing it.
@@ -323,6 +328,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
         "type": "dict",
         "options": {"most": {"type": "int"}, "percent": {"type": "int"}, "replaces": {"type": "str"}},
     },
+    "keep_logs": {"type": "bool", "default": False},
 }
 
 
@@ -365,6 +371,7 @@ def request_of(params: dict[str, Any]) -> Request:
         lock_wait=params["lock_wait"],
         expected=params["expected"] or "",
         guard=None if params["guard"] is None else Guard(**params["guard"]),
+        keep_logs=params["keep_logs"],
     )
 
 

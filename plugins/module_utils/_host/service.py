@@ -21,6 +21,13 @@ SYSTEM_FILES = (UNIT_FILE, SYSUSERS_FILE, TMPFILES_FILE, SYSCTL_FILE, LOGROTATE_
 #: The file of prompts and answers. Its name does not end as those of other logs do, which are rotated otherwise.
 PROMPT_LOG = "prompts.jsonl"
 
+#: Everything that is written into the directory of the logs, logrotate's files among it; see glob(7).
+LOG_FILES = ("*.log", "*.log.[0-9]*", PROMPT_LOG, PROMPT_LOG + ".[0-9]*")
+
+#: What /etc/passwd says of the user, by which it is known to have been made by a release.
+USER_NAME = "OpenAI gateway"
+USER_HOME = "/nonexistent"
+
 #: Seconds that Envoy has to accept a release when it starts.
 START_SECONDS = 60
 #: Seconds that open connections get when a process is stopped; streams that take longer are cut.

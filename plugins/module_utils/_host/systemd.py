@@ -20,6 +20,8 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._host.service im
     SYSUSERS_FILE,
     TMPFILES_FILE,
     UNIT_FILE,
+    USER_HOME,
+    USER_NAME,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.admin import BRIEF
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
@@ -179,7 +181,7 @@ def secrets_unit(host: Host) -> str:
 
 def sysusers(host: Host) -> str:
     """The user that Envoy runs as, see sysusers.d(5). Both instances share it, or they could not share a port."""
-    return f'{_HEAD}u {host.user} - "OpenAI gateway" /nonexistent\n'
+    return f'{_HEAD}u {host.user} - "{USER_NAME}" {USER_HOME}\n'
 
 
 def tmpfiles(host: Host) -> str:

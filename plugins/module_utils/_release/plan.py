@@ -62,6 +62,7 @@ class Request:
     lock_wait: float = 0.0
     expected: str = ""
     guard: Guard | None = None
+    keep_logs: bool = False
 
 
 @dataclass(frozen=True)

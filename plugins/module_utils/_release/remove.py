@@ -1,7 +1,7 @@
 # Copyright: Contributors to the gatewayops.openai project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Take a gateway off its host. What stays: Envoy's user, and the logs, which are the operator's."""
+"""Take a gateway off its host, which is then as it was before, but for the logs where these are to stay."""
 
 from __future__ import annotations
 
@@ -9,30 +9,34 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import INSTANCES
-from ansible_collections.gatewayops.openai.plugins.module_utils._host.service import SYSTEM_FILES
-from ansible_collections.gatewayops.openai.plugins.module_utils._release import persist, secrets, store
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.service import LOG_FILES, SYSTEM_FILES
+from ansible_collections.gatewayops.openai.plugins.module_utils._release import account, persist, secrets, store
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import exists, temporary_of
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.service import STOPPED
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.site import Site
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.swap import wait_stopped
 
 
-def traces(site: Site) -> tuple[str, ...]:
-    """What there is of a gateway on the host: instances, files and directories."""
+def traces(site: Site, *, keep_logs: bool) -> tuple[str, ...]:
+    """What there is of a gateway on the host: instances, files and directories, its user."""
     found = []
     for each in site.manager.instances().values():
         found += [f"instance {each.name}"] if each.state != STOPPED or each.at_boot else []
     places = (*_files(site), *_entries(site), *(path for path in _directories(site) if _is_empty(path)))
+    if not keep_logs:
+        places += (*_logs(site), *_empty_log_directory(site))
     found += [str(path) for path in places if exists(path)]
     found += [str(path) for path in persist.traces(site)]
     found += [str(Path(site.host.secrets_dir, name)) for name in secrets.prune(site.host.secrets_dir, (), check=True)]
+    found += [f"user {site.host.user}"] if not keep_logs and account.is_ours(site) else []
     return tuple(found)
 
 
-def remove(site: Site, drain_wait: float) -> None:
+def remove(site: Site, drain_wait: float, *, keep_logs: bool) -> None:
     """Drain and stop what serves, at most `drain_wait` seconds, then remove the secrets, then everything else.
 
-    Of the secrets those on the disk go first: nothing would bring them back into memory after that.
+    Of the secrets those on the disk go first: nothing would bring them back into memory after that. Where the logs
+    stay, the user stays whom they belong to.
 
     Raises ReleaseError when connections outlast that time; then nothing is removed, and no new ones are taken.
     """
@@ -57,9 +61,14 @@ def remove(site: Site, drain_wait: float) -> None:
             site.ops.rmtree(path)
         elif exists(path):
             site.ops.unlink(path)
-    for directory in _directories(site):
+    logs = () if keep_logs else _logs(site)
+    for path in logs:
+        site.ops.unlink(path)
+    for directory in (*_directories(site), *(() if keep_logs else _empty_log_directory(site))):
         if _is_empty(directory):
             site.ops.rmdir(directory)
+    if not keep_logs and account.is_ours(site):
+        account.remove(site)
 
 
 def _directories(site: Site) -> tuple[Path, ...]:
@@ -87,6 +96,19 @@ def _files(site: Site) -> tuple[Path, ...]:
     known: Iterable[str] = {path for each in store.releases(site.layout).values() for path in each.outside}
     usual = {"host" + path for path in SYSTEM_FILES} if site.layout.systemd else set()
     return tuple(site.layout.outside(path) for path in sorted(usual.union(known)))
+
+
+def _logs(site: Site) -> tuple[Path, ...]:
+    """What Envoy, supervisor and logrotate have written into the directory of the logs; no directories, as above."""
+    directory = Path(site.host.log_dir)
+    found = {path for pattern in LOG_FILES for path in directory.glob(pattern) if path.is_symlink() or path.is_file()}
+    return tuple(sorted(found))
+
+
+def _empty_log_directory(site: Site) -> tuple[Path, ...]:
+    """The directory of the logs, unless there is something else in it."""
+    directory = Path(site.host.log_dir)
+    return (directory,) if directory.is_dir() and set(directory.iterdir()) <= set(_logs(site)) else ()
 
 
 def _is_empty(directory: Path) -> bool:

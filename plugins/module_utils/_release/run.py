@@ -143,17 +143,18 @@ def _present(site: Site, now: View, target: Target, request: Request, *, check: 
 
 
 def _absent(site: Site, request: Request, *, check: bool) -> Result:
-    found = remove.traces(site)
+    found = remove.traces(site, keep_logs=request.keep_logs)
     if found and not check:
         if site.layout.config.is_dir():
             with _held(site, request.lock_wait, check=False):
-                remove.remove(site, request.drain_wait)
+                remove.remove(site, request.drain_wait, keep_logs=request.keep_logs)
         else:
-            remove.remove(site, request.drain_wait)
+            remove.remove(site, request.drain_wait, keep_logs=request.keep_logs)
+    message = "the gateway is removed; its logs and their user stay" if request.keep_logs else "the gateway is removed"
     return {
         "changed": bool(found),
         "removed": list(found),
-        "message": "the gateway is removed; its user and its logs stay" if found else "there is no gateway",
+        "message": message if found else "there is no gateway",
     }
 
 

@@ -235,3 +235,21 @@ def test_absent_needs_no_specification(run: Run) -> None:
     result = run(ActionModule, arguments={"state": "absent"}, variables={"gateway_envoy": "/usr/bin/envoy"}, host=host)
     assert result == {"changed": True}
     assert [(module, arguments["state"]) for module, arguments in host.calls] == [("gateway_release", "absent")]
+
+
+@pytest.mark.parametrize("removed", [[], ["/opt/envoy"]])
+def test_absent_removes_envoy_at_last(run: Run, removed: list[str]) -> None:
+    variables = {"gateway_envoy": "/usr/bin/envoy", "gateway_envoy_root": "/opt/envoy", "gateway_keep_logs": True}
+    host = Host({"changed": False, "removed": []}, {"changed": bool(removed), "removed": removed})
+    result = run(ActionModule, arguments={"state": "absent"}, variables=variables, host=host)
+    assert result == {"changed": bool(removed), "removed": removed}
+    (release, asked), (envoy, root) = host.calls
+    assert (release, asked["keep_logs"]) == ("gateway_release", True)
+    assert (envoy, root) == ("envoy_binary", {"state": "absent", "root": "/opt/envoy"})
+
+
+def test_absent_keeps_envoy_while_the_gateway_is_not_removed(run: Run) -> None:
+    variables = {"gateway_envoy": "/usr/bin/envoy", "gateway_envoy_root": "/opt/envoy"}
+    host = Host({"failed": True, "msg": "still serves connections"})
+    assert run(ActionModule, arguments={"state": "absent"}, variables=variables, host=host)["failed"]
+    assert len(host.calls) == 1

@@ -63,6 +63,26 @@ def test_the_artifact_is_installed_once(host: Host) -> None:
     assert not again["needs_artifact"]
 
 
+def test_absent_removes_every_version_and_nothing_else(host: Host) -> None:
+    host.run(artifact=str(host.artifact))
+    other = host.root / "1.40.0" / "notes.txt"
+    other.touch()
+    predicted = host.run(state="absent", version=None, check=True)
+    assert predicted["changed"]
+    removed = host.run(state="absent", version=None)["removed"]
+    assert removed == predicted["removed"] == [f"{host.root}/1.40.0/{name}" for name in ("envoy", "installed.json")]
+    assert list(host.root.rglob("*")) == [host.root / "1.40.0", other]
+    assert not host.run(state="absent", version=None)["changed"]
+
+
+def test_absent_removes_directories_that_are_empty_then(host: Host) -> None:
+    host.run(artifact=str(host.artifact))
+    (host.root / ".envoy-killed").touch()
+    assert host.run(state="absent", version=None)["removed"][-1] == str(host.root)
+    assert not host.root.exists()
+    assert not host.run(state="absent", version=None)["changed"]
+
+
 def test_the_binary_that_is_there_is_taken(host: Host) -> None:
     host.artifact.chmod(0o755)
     result = host.run(method="path", path=str(host.artifact), checksums={})

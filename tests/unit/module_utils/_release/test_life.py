@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import pwd
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops imp
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.run import run_on
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.service import DRAINING, RUNNING
 
-from .world import World, spec
+from .world import World, WorldOps, spec
 
 UNIT = "host/etc/systemd/system/openai-gateway@.service"
 A = spec("a", "b")
@@ -87,10 +88,48 @@ def test_absent(world: World) -> None:
     assert "instance green" in result["removed"]
     assert not world.layout.config.exists()
     assert not Path(world.host.runtime_dir).exists()
-    assert Path(world.host.log_dir).exists(), "logs stay"
+    assert not Path(world.host.log_dir).exists()
     assert not [path for path in (world.directory / "root").rglob("*") if path.is_file()]
     assert not world.run(world.request(A), "absent")["changed"]
     assert world.run(world.request(A))["process"] == "start"
+
+
+def test_absent_removes_logs_and_no_other_files_beside_them(world: World) -> None:
+    world.run(world.request(A))
+    logs = Path(world.host.log_dir)
+    for name in ("access.log", "access.log.1", "access.log.2.gz", "prompts.jsonl", "prompts.jsonl.1", "mine.txt"):
+        (logs / name).touch()
+    result = world.run(world.request(A, keep_logs=True), "absent")
+    assert result["message"] == "the gateway is removed; its logs and their user stay"
+    assert len(list(logs.iterdir())) == 6
+    assert not world.run(world.request(A, keep_logs=True), "absent")["changed"]
+    assert len(world.run(world.request(A), "absent")["removed"]) == 5
+    assert [path.name for path in logs.iterdir()] == ["mine.txt"]
+    assert not world.run(world.request(A), "absent")["changed"]
+
+
+def user(name: str = "OpenAI gateway") -> pwd.struct_passwd:
+    return pwd.struct_passwd(("openai-gateway", "x", 999, 999, name, "/nonexistent", "/usr/sbin/nologin"))
+
+
+def test_absent_removes_the_user_that_a_release_made(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pwd.getpwnam", lambda name: user())
+    monkeypatch.setattr("grp.getgrnam", lambda name: None)
+    world.run(world.request(A))
+    done: list[str] = []
+    ops = WorldOps(world, lambda verb, path: done.append(path))
+    result = world.run(world.request(A), "absent", ops=ops)
+    assert result["removed"][-1] == "user openai-gateway"
+    assert done[-2:] == ["userdel openai-gateway", "groupdel openai-gateway"]
+
+
+def test_absent_leaves_another_user_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pwd.getpwnam", lambda name: user("Jo Operator"))
+    world.run(world.request(A))
+    done: list[str] = []
+    world.run(world.request(A), "absent", ops=WorldOps(world, lambda verb, path: done.append(path)))
+    assert not [command for command in done if "del " in command]
+    assert not world.run(world.request(A), "absent")["changed"]
 
 
 def test_absent_keeps_what_is_not_the_gateways(world: World) -> None:
