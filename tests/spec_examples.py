@@ -5,7 +5,15 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-REMOVED: Any = object()
+
+class _Removed:
+    """Shown the same by every process, since tests that are spread over several go by the names of their cases."""
+
+    def __repr__(self) -> str:
+        return "REMOVED"
+
+
+REMOVED: Any = _Removed()
 
 _EVERY_KEY: dict[str, Any] = {
     "gateway_listeners": {

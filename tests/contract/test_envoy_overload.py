@@ -84,7 +84,9 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def test_what_is_new_is_refused_and_what_is_there_is_served(world: World) -> None:
     slow = chat("good", stream=True, x_chunks=100, x_delay=0.05)
-    with ThreadPoolExecutor(64) as pool:
+    client = openai.OpenAI(base_url=f"http://127.0.0.1:{world.port}/v1", api_key=ALL, max_retries=0)
+    client.models.list()  # now, since what it loads for a first request takes longer than the requests that are held
+    with client, ThreadPoolExecutor(64) as pool:
         stream = pool.submit(call, world.port, body=slow)
         held: list[Future[Answer | None]] = []
         while not world.refuses():
@@ -100,8 +102,7 @@ def test_what_is_new_is_refused_and_what_is_there_is_served(world: World) -> Non
             "param": None,
             "code": "overloaded",
         }
-        client = openai.OpenAI(base_url=f"http://127.0.0.1:{world.port}/v1", api_key=ALL, max_retries=0)
-        with client, pytest.raises(openai.InternalServerError) as error:
+        with pytest.raises(openai.InternalServerError) as error:
             client.embeddings.create(model="good", input="x")
         assert error.value.code == "overloaded"
         # Who spreads requests over hosts is told as well; who wants to know why can look.

@@ -9,7 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import INSTANCES
-from ansible_collections.gatewayops.openai.plugins.module_utils._host.service import LOG_FILES, SYSTEM_FILES
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.service import (
+    LOG_FILES,
+    SYSTEM_FILES,
+    SYSUSERS_FILE,
+)
 from ansible_collections.gatewayops.openai.plugins.module_utils._release import account, persist, secrets, store
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import exists, temporary_of
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.service import STOPPED
@@ -72,8 +76,12 @@ def remove(site: Site, drain_wait: float, *, keep_logs: bool) -> None:
 
 
 def _directories(site: Site) -> tuple[Path, ...]:
-    """Directories that go when nothing is left in them; anybody may have put something there."""
-    return (Path(site.host.secrets_dir), Path(site.host.runtime_dir), site.layout.config)
+    """Directories that go when nothing is left in them; anybody may have put something there.
+
+    The last is where nothing but our file may be: not every system has such a directory before.
+    """
+    made = (site.layout.outside("host" + SYSUSERS_FILE).parent,) if site.layout.systemd else ()
+    return (Path(site.host.secrets_dir), Path(site.host.runtime_dir), site.layout.config, *made)
 
 
 def _entries(site: Site) -> tuple[Path, ...]:
