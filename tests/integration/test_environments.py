@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 
 import pytest
-from integration.site_gateway import Gateway, Ran, a_gateway
+from integration.site_gateway import BIN, ROOT, Gateway, Ran, a_gateway
 
 KEY = {"PLAN_KEY": "sk-canary-of-the-plan"}
 
@@ -27,6 +28,7 @@ def gateway() -> Iterator[Gateway]:
             "staging": {"gateway_models": {"gpt-5-mini": {"price": {"input": 0, "output": 0}}}},
             "production": {"gateway_size": "medium"},
         }
+        (running.directory / "inventory" / "group_vars" / "gateways.yml").write_text(json.dumps(running.variables))
         yield running
 
 
@@ -66,3 +68,35 @@ def test_a_host_is_not_taken_for_one_of_another_workspace(gateway: Gateway) -> N
     assert gateway.snapshot() == before
     moved = play(gateway, "site", "production", "-e", "gateway_workspace_replaces=staging", "--check")
     assert moved.status == 0, moved.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (
+            ["staging", "production"],
+            2,
+            "To be as staging is, production would change:\n  ~ gateway_models.gpt-5-mini\n",
+        ),
+        (["staging", "staging"], 0, "No differences"),
+        (["stagin", "production"], 1, "did you mean 'staging'?"),
+    ],
+)
+def test_a_promotion_ends_as_a_plan_of_terraform_does(
+    gateway: Gateway, arguments: list[str], status: int, said: str
+) -> None:
+    (gateway.directory / "inventory" / "hosts.yml").write_text(groups(staging="gw1", production="gw2"))
+    source, target = arguments
+    done = subprocess.run(
+        [
+            *(str(ROOT / "examples" / "detailed-exitcode.sh"), "promote", "-i", "inventory"),
+            *("-e", f"from={source}", "-e", f"to={target}"),
+        ],
+        cwd=gateway.directory,
+        env={**gateway.surroundings, "PATH": f"{BIN}:{gateway.surroundings['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    assert said in done.stdout + done.stderr

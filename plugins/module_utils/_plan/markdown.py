@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.diff import ResourceChange, render_changes
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.fleet import FleetPlan, Group
+from ansible_collections.gatewayops.openai.plugins.module_utils._plan.promotion import Promotion
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.risk import HIGH, LEVELS, MEDIUM, Risk, risk_of
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.terminal import notes
 
@@ -37,17 +38,21 @@ def _group(group: Group, *, alone: bool) -> Iterator[str]:
     """Yield blocks of lines: each is shown as a whole or not at all."""
     if not alone:
         yield f"#### {group.title}\n"
-    risks = [(risk_of(change), change) for change in group.plan.changes]
+    yield from _changed(group.plan.changes, [_in_use(name, count) for name, count in group.plan.in_use.items()])
+    others = notes(group.plan)
+    if others:
+        yield "\n".join(["", *(f"- {note}" for note in others), ""])
+
+
+def _changed(changes: Iterable[ResourceChange], used: Sequence[str] = ()) -> Iterator[str]:
+    """Yield what is risky in a list, after what is `used`, and then a block for each change, the risky ones first."""
+    risks = [(risk_of(change), change) for change in changes]
     risks.sort(key=lambda pair: LEVELS.index(pair[0].level))
     risky = [(risk, change) for risk, change in risks if risk.reason]
-    used = [_in_use(name, count) for name, count in group.plan.in_use.items()]
     if risky or used:
         yield "\n".join([*used, *(_risk(risk, change) for risk, change in risky), ""])
     for change in (pair[1] for pair in risks):
         yield "\n".join(["```diff", *map(_marked, render_changes([change])), "```"])
-    others = notes(group.plan)
-    if others:
-        yield "\n".join(["", *(f"- {note}" for note in others), ""])
 
 
 def _risk(risk: Risk, change: ResourceChange) -> str:
@@ -102,3 +107,13 @@ def _fitting(blocks: Sequence[str], room: int) -> list[str]:
             return [*shown, "", f"… and {len(blocks) - index} more, see plan.json"]
         shown.append(block)
     return shown
+
+
+def render_promotion_markdown(found: Promotion) -> str:
+    """Return what a promotion would bring as a comment, and folded what is meant to differ."""
+    title = f"### {_plain(found.source)} → {_plain(found.target)}: {found.summary}"
+    blocks = [*_changed(found.brings)]
+    if found.meant:
+        lines = ["```diff", *map(_marked, render_changes(found.meant)), "```"]
+        blocks.append("\n".join(["", "<details><summary>Meant to differ</summary>", "", *lines, "", "</details>"]))
+    return "\n".join([title, "", *_fitting(blocks, LONGEST - len(title))]) + "\n"

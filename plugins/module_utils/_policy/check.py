@@ -49,7 +49,7 @@ def judge(spec: Spec, rules: Iterable[Rule], now: float | None = None) -> Judgem
             matching = [
                 index
                 for index, each in enumerate(spec.policy_exceptions)
-                if each.policy == rule.name and _covers(each.path, place.path)
+                if each.policy == rule.name and covers(each.path, place.path)
             ]
             used.update(matching)
             made = [spec.policy_exceptions[index] for index in matching]
@@ -68,7 +68,8 @@ def severity_of(rule: Rule, spec: Spec) -> str:
     return dict(spec.policies).get(rule.name, rule.severity)
 
 
-def _covers(pattern: str, path: str) -> bool:
+def covers(pattern: str, path: str) -> bool:
+    """Say whether a place is what a pattern names, or below it; ``*`` stands for any characters."""
     # Brackets are those of lists: only the asterisk is special.
     literal = pattern.replace("[", "[[]").replace("?", "[?]")
     return any(fnmatchcase(path, literal + below) for below in ("", ".*", "[[]*"))
