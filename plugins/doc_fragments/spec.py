@@ -88,6 +88,8 @@ options:
       - C(region), string - Where the provider is, such as C(eu-west-1), for the policy C(provider_region).
       - C(trust_zone), string - Who may see what is sent to the provider, in words of your own such as C(internal);
         for the policy C(fallback_across_trust_zones).
+      - C(concurrent_requests), integer, 1 to 100000 - The highest number of requests that are open to the provider
+        at a time, of all models and endpoints. One more goes to a fallback, or is refused with 429.
       - 'C(protected), boolean - With V(true) no run removes it from a host: a change that has it no longer is
         refused, until one before has taken the protection away.'
     type: dict
@@ -130,6 +132,8 @@ options:
         and received, of all consumers.
       - 'C(limits.tokens_per_day), integer, 1 to 4000000000 - With C(gateway_rate_limit_service) only: the same
         for a day.'
+      - C(limits.concurrent_requests), integer, 1 to 100000 - The highest number of requests for the model that
+        are open at a time, of all consumers together.
       - 'C(protected), boolean - With V(true) no run removes it from a host: a change that has it no longer is
         refused, until one before has taken the protection away.'
     type: dict

@@ -385,6 +385,8 @@ def test_what_a_provider_says_in_internal_headers(world: World, status: int) -> 
 CHANGES: dict[str, tuple[tuple[str, ...], Any]] = {
     "headers": (("gateway_providers", "alpha", "headers"), {"x-other": "1"}),
     "no headers": (("gateway_providers", "claude", "headers"), None),
+    "open requests of a provider": (("gateway_providers", "alpha", "concurrent_requests"), 50),
+    "open requests of a model": (("gateway_models", "hidden", "limits"), {"concurrent_requests": 50}),
     "no limits": (("gateway_consumers", "web", "limits"), None),
     "other tokens": (("gateway_consumers", "web", "limits", "tokens_per_minute"), 50000000),
     "no limit of a model": (("gateway_models", "all", "limits"), None),

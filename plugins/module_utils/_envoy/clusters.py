@@ -6,13 +6,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import anthropic, xds
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.concurrency import breakers, may_be_full
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.deployments import (
     Deployments,
     Ranks,
+    concurrency_of,
     only_target,
     ranks,
 )
@@ -37,15 +39,23 @@ _IDLE = {"http": "4s", "https": "60s"}
 
 def compile_provider_clusters(spec: Spec, host: Host) -> dict[str, xds.Config]:
     """Return the cluster of each provider, by the provider's name."""
-    return {
-        provider.name: _provider_cluster(provider, host, kept_back(spec.otlp, provider.name))
-        for provider in spec.providers
-    }
+    found = {}
+    for provider in spec.providers:
+        limits = breakers(provider.concurrent_requests, spec, host)
+        found[provider.name] = _provider_cluster(provider, host, kept_back(spec.otlp, provider.name), limits)
+    return found
 
 
-def compile_model_clusters(spec: Spec, deployments: Deployments) -> dict[str, xds.Config]:
-    """Return the cluster of each model that has several deployments, by the model's name."""
-    return {model.name: _model_cluster(model, deployments) for model in spec.models if only_target(model) is None}
+def compile_model_clusters(spec: Spec, host: Host, deployments: Deployments) -> dict[str, xds.Config]:
+    """Return the cluster of each model that has several deployments or is counted, by the model's name."""
+    providers = {provider.name: provider for provider in spec.providers}
+    found = {}
+    for model in spec.models:
+        if only_target(model) is None:
+            limits = breakers(concurrency_of(model), spec, host)
+            failure = _failure(model, providers)
+            found[model.name] = _model_cluster("model", model, ranks(model), deployments, limits, failure)
+    return found
 
 
 def compile_other_clusters(spec: Spec, deployments: Deployments) -> dict[str, xds.Config]:
@@ -55,7 +65,9 @@ def compile_other_clusters(spec: Spec, deployments: Deployments) -> dict[str, xd
     for model in spec.models:
         others = anthropic.others(model, providers)
         if others is not None:
-            found[model.name] = _model_cluster(model, deployments, others, "others")
+            failure = _failure(model, providers)
+            # Such a model is not counted, see the checks of a spec.
+            found[model.name] = _model_cluster("others", model, others, deployments, xds.BREAKERS, failure)
     return found
 
 
@@ -89,11 +101,13 @@ def _leave_nothing(others: Iterable[str]) -> xds.Config:
 _KEY_HEADERS = {"anthropic": "x-api-key", "azure_openai": "api-key"}
 
 
-def _provider_cluster(provider: Provider, host: Host, kept_back_headers: Iterable[str]) -> xds.Config:
+def _provider_cluster(
+    provider: Provider, host: Host, kept_back_headers: Iterable[str], limits: xds.Config
+) -> xds.Config:
     urls = provider.base_urls
     content: xds.Config = {
         "connect_timeout": "5s",
-        "circuit_breakers": xds.BREAKERS,
+        "circuit_breakers": limits,
         # Answers differ much in length, so the number of open requests says more than turns.
         "lb_policy": "LEAST_REQUEST",
         "upstream_connection_options": xds.KEEPALIVE,
@@ -273,32 +287,34 @@ _PICK_DEPLOYMENT = xds.extension(
         ]
     },
 )
-# What counts as a failure of a target; a 429 would not, by itself.
-_FAILURE = {
-    "http_response_headers_match": {
-        "headers": [{"name": ":status", "string_match": {"safe_regex": {"regex": "429|5.."}}}]
-    }
-}
+
+
+def _failure(model: Model, providers: Mapping[str, Provider]) -> xds.Config:
+    """Return what counts as a failure of a target: a 429 would not, by itself. One that is full works."""
+    headers: list[xds.Config] = [{"name": ":status", "string_match": {"safe_regex": {"regex": "429|5.."}}}]
+    if may_be_full(model, providers):
+        headers.append({"name": xds.FULL, "present_match": True, "invert_match": True})
+    return {"http_response_headers_match": {"headers": headers}}
 
 
 def _model_cluster(
-    model: Model, deployments: Deployments, ranked: Ranks | None = None, kind: str = "model"
+    kind: str, model: Model, ranked: Ranks, deployments: Deployments, limits: xds.Config, failure: xds.Config
 ) -> xds.Config:
     content: xds.Config = {
         "type": "STATIC",
         "lb_policy": "ROUND_ROBIN",
         "connect_timeout": "1s",
-        "circuit_breakers": xds.BREAKERS,
+        "circuit_breakers": limits,
         "outlier_detection": _outliers(max_ejection_percent=100),
         # With everybody failing, ask them all rather than nobody.
         "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
         "typed_extension_protocol_options": _http_options(
-            [_PICK_DEPLOYMENT], outlier_detection={"error_matcher": _FAILURE}
+            [_PICK_DEPLOYMENT], outlier_detection={"error_matcher": failure}
         ),
     }
     endpoints = [
         {"priority": rank, "lb_endpoints": [_target(model, target, rank, deployments) for target in targets]}
-        for rank, targets in enumerate(ranked or ranks(model))
+        for rank, targets in enumerate(ranked)
     ]
     # Without this factor the next rank would get requests as soon as one of several targets is left alone.
     policy = {"overprovisioning_factor": 100000}

@@ -66,7 +66,7 @@ def compile_resources(spec: Spec, host: Host) -> dict[str, list[xds.Config]]:
     providers = compile_provider_clusters(spec, host)
     proxies = compile_proxies(spec)
     deployments = Deployments(spec, _names(providers))
-    models = compile_model_clusters(spec, deployments)
+    models = compile_model_clusters(spec, host, deployments)
     others = compile_other_clusters(spec, deployments)
     clusters = routes.Clusters(_names(providers), _names(models), _names(others))
     gateway_routes = routes.compile_gateway_routes(spec, access, clusters)

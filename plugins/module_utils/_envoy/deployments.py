@@ -62,9 +62,16 @@ def ranks(model: Model) -> Ranks:
 
 
 def only_target(model: Model) -> Target | None:
-    """Return the one target of a model that has no other."""
+    """Return the one target of a model that has no other, and needs no cluster of its own to be counted in."""
+    if concurrency_of(model) is not None:
+        return None
     first, *others = ranks(model)
     return first[0] if len(first) == 1 and not others else None
+
+
+def concurrency_of(model: Model) -> int | None:
+    """Return how many requests for ``model`` may be open at a time on all hosts; None for any number."""
+    return None if model.limits is None else model.limits.concurrent_requests
 
 
 def arriving_name(model: Model) -> str:

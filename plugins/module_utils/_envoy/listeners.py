@@ -105,7 +105,7 @@ def _egress(spec: Spec, host: Host) -> xds.Config:
         stream_idle_timeout="0s",
         # An answer that is cut is cut at once, not after a second of politeness.
         delayed_close_timeout="0s",
-        local_reply_config=compile_egress_replies(),
+        local_reply_config=compile_egress_replies(spec),
         access_log=compile_provider_log(),
         http_filters=compile_egress_filters(),
     )

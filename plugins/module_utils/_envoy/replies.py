@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import xds
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.concurrency import has_full_providers, is_limited
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
 
 _INVALID = "invalid_request_error"
@@ -83,6 +84,7 @@ def compile_gateway_replies(spec: Spec) -> xds.Config:
                 code="rate_limit_exceeded",
                 status_code=429,
             ),
+            *([_full_mapper()] if is_limited(spec) else ()),
             # A 503 before a request is read, a 500 while it is sent.
             _mapper(
                 _detail(" == 'overload'"),
@@ -101,7 +103,7 @@ def compile_gateway_replies(spec: Spec) -> xds.Config:
     }
 
 
-def compile_egress_replies() -> xds.Config:
+def compile_egress_replies(spec: Spec) -> xds.Config:
     """Return how the egress listener words its errors. They are failures of a provider: a fallback may still serve.
 
     A 401 of its own is a credential that could not be read, a 404 a deployment that is not there.
@@ -110,6 +112,7 @@ def compile_egress_replies() -> xds.Config:
     return {
         "mappers": [
             _refused_mapper(),
+            *([_full_mapper(_header(xds.FULL, "yes"))] if has_full_providers(spec) else ()),
             _mapper(xds.status_filter(504), timeout, "server_error", code="timeout"),
             _mapper(xds.status_filter(400, "GE"), _UNREACHED, "server_error", code="unavailable", status_code=503),
         ]
@@ -147,6 +150,18 @@ def _mapper(
 def _refused_mapper() -> xds.Config:
     refused = "The model's provider refused the gateway's key."
     return _mapper(xds.status_filter(_REFUSED_KEY), refused, "server_error", code="refused_key", status_code=502)
+
+
+def _full_mapper(*more_headers: xds.Config) -> xds.Config:
+    """Return what is said when a provider or a model is full; nobody knows which by now."""
+    return _mapper(
+        {"response_flag_filter": {"flags": ["UO"]}},
+        "Too many requests are open at a time. Please try again in a second.",
+        "requests",
+        code="concurrent_requests_exceeded",
+        status_code=429,
+        headers_to_add=[_header("retry-after", "1"), *more_headers],
+    )
 
 
 def _token_mappers() -> list[xds.Config]:

@@ -15,6 +15,7 @@ from typing import Any
 from ansible_collections.gatewayops.openai.plugins.module_utils._canonical import canonical_json
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import anthropic, xds
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.access import Access
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.concurrency import has_full_providers
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.deployments import (
     CLIENT_PREFIX,
     Deployments,
@@ -135,7 +136,7 @@ def compile_gateway_routes(spec: Spec, access: Access, clusters: Clusters) -> xd
         {xds.REFUSED_KEY: compile_refused_key()},
         max_direct_response_body_size_bytes=max([4096, *map(len, bodies.values())]),
         request_headers_to_remove=list(_NOT_FOR_PROVIDERS),
-        response_headers_to_remove=list(_NOT_FOR_CLIENTS),
+        response_headers_to_remove=[*_NOT_FOR_CLIENTS, *([xds.FULL] if has_full_providers(spec) else [])],
         response_headers_to_add=[_request_id()],
     )
 

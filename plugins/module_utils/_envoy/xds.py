@@ -33,6 +33,8 @@ SPENT_LIMIT = "x-gw-token-limit"
 TOKENS = "x-gw-tokens-"
 # In an answer: the parameter that a request was refused for.
 PARAM = "x-gw-param"
+# In an answer of the egress listener: the provider is full, not broken.
+FULL = "x-gw-full"
 REQUEST_ID = "x-request-id"
 # By which a client knows its request even without an answer; OpenAI takes so much ASCII, and refuses what is longer.
 CLIENT_REQUEST_ID = "x-client-request-id"

@@ -33,6 +33,7 @@ class Risk:
 
 
 _NO_RISK = Risk(LOW, "")
+_FEWER = "fewer requests are let through"
 _REMOVED = {
     "gateway_consumers": "its requests are refused from then on",
     "gateway_models": "requests for it are answered 404 from then on",
@@ -71,6 +72,8 @@ def _provider(field: FieldChange) -> Risk:
         return Risk(HIGH, "requests, with their prompts, go elsewhere")
     if field.keys[0] == "api_key":
         return Risk(HIGH, "another key is sent")
+    if field.keys[0] == "concurrent_requests":
+        return Risk(MEDIUM, _FEWER) if _is_lower(field) else _NO_RISK
     return Risk(MEDIUM, "it is asked in another way")
 
 
@@ -78,7 +81,7 @@ def _model(field: FieldChange) -> Risk:
     if field.keys[0] in ("targets", "fallbacks"):
         return Risk(MEDIUM, "others answer its requests, or get another share")
     if field.keys[0] == "limits" and _is_lower(field):
-        return Risk(MEDIUM, "fewer requests are let through")
+        return Risk(MEDIUM, _FEWER)
     return _NO_RISK
 
 

@@ -125,9 +125,26 @@ def _check_model(model: Draft, providers: Any, problems: Problems) -> None:
         first = seen.setdefault((provider, name), place)
         if first != place:
             problems.add(target.path, f"is the same target as {first}")
+    _check_countable(model, [target for _place, target in places], providers, problems)
     targets = model.get("targets")
     if targets and all(isinstance(target, Draft) and target.get("weight") == 0 for target in targets):
         problems.add(f"{model.path}.targets", "the weights add up to 0; at least one target needs a weight above 0")
+
+
+def _check_countable(model: Draft, targets: Iterable[Draft], providers: Any, problems: Problems) -> None:
+    """Note a model whose requests go to two clusters, and are counted in neither as a whole."""
+    limits = model.get("limits")
+    if not isinstance(limits, Draft) or limits.get("concurrent_requests") is None:
+        return
+    # Who has no weight gets nothing.
+    asked = [target for target in targets if target.get("weight") != 0]
+    named = [(providers or {}).get(target.get("provider")) for target in asked]
+    kinds = {provider.get("type") == "anthropic" for provider in named if isinstance(provider, Draft)}
+    if len(kinds) > 1:
+        problems.add(
+            f"{limits.path}.concurrent_requests",
+            "is not possible for a model of providers of the type anthropic and others",
+        )
 
 
 def _check_tokens(spec: Draft, problems: Problems) -> None:

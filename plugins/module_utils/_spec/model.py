@@ -39,7 +39,11 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.names impo
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.patterns import ModelNames
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.policy_exceptions import PolicyException
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.policy_rules import RULE_NAME, PolicyRule
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import PROTECTED, Provider
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import (
+    CONCURRENT_REQUESTS,
+    PROTECTED,
+    Provider,
+)
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.rate_limit_service import RateLimitService
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references import Source
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.retries import Retries
@@ -75,6 +79,12 @@ TOKENS_OF_DAY = Integer(1, 4000000000)
 
 # What Envoy holds of a request over HTTP/3 is the window of its stream, whose largest size this is.
 LARGEST_OVER_HTTP3 = 16 * 1024**2
+
+# What is said of the same key where nothing could hold it.
+NOT_COUNTED = (
+    "is not possible: Envoy counts the open requests of providers and models only; set concurrent_requests of a "
+    "provider or in the limits of a model"
+)
 
 
 @dataclass(frozen=True)
@@ -228,6 +238,13 @@ class SharedLimits:
         default=None,
         metadata=spec(TOKENS_OF_DAY, "With C(gateway_rate_limit_service) only: the same for a day."),
     )
+    concurrent_requests: int | None = field(
+        default=None,
+        metadata=spec(
+            CONCURRENT_REQUESTS,
+            "The highest number of requests for the model that are open at a time, of all consumers together.",
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -298,6 +315,7 @@ class ModelLimit:
         default=None,
         metadata=spec(TOKENS_OF_DAY, "With C(gateway_rate_limit_service) only: the same for a day."),
     )
+    refused: ClassVar[Mapping[str, str]] = {"concurrent_requests": NOT_COUNTED}
 
 
 @dataclass(frozen=True)
@@ -325,6 +343,7 @@ class Limits:
             "own name goes before, and of several that match the lowest holds.",
         ),
     )
+    refused: ClassVar[Mapping[str, str]] = {"concurrent_requests": NOT_COUNTED}
 
 
 @dataclass(frozen=True)

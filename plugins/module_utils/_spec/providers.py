@@ -29,6 +29,9 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls impor
 AZURE_V1 = "v1"
 
 
+# Envoy counts up to what it is told for everybody else.
+CONCURRENT_REQUESTS = Integer(1, 100000)
+
 # Of whatever has a name and can be removed.
 PROTECTED = (
     "With V(true) no run removes it from a host: a change that has it no longer is refused, until one before has taken "
@@ -197,6 +200,14 @@ class Provider:
             NAME,
             "Who may see what is sent to the provider, in words of your own such as C(internal); for the policy "
             "C(fallback_across_trust_zones).",
+        ),
+    )
+    concurrent_requests: int | None = field(
+        default=None,
+        metadata=spec(
+            CONCURRENT_REQUESTS,
+            "The highest number of requests that are open to the provider at a time, of all models and endpoints. One "
+            "more goes to a fallback, or is refused with 429.",
         ),
     )
     protected: bool | None = field(default=None, metadata=spec(Flag(), PROTECTED))

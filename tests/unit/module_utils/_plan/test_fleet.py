@@ -180,6 +180,8 @@ def test_names_of_others_are_no_markdown() -> None:
         ("gateway_consumers.a", {"models": ["x"]}, {"models": ["x", "y"]}, LOW),
         ("gateway_consumers.a", {"api_keys": ["x", "y"]}, {"api_keys": ["x"]}, HIGH),
         ("gateway_consumers.a", {}, {"limits": {"requests_per_minute": 4}}, MEDIUM),
+        ("gateway_providers.a", {}, {"concurrent_requests": 4}, MEDIUM),
+        ("gateway_providers.a", {"concurrent_requests": 4}, {"concurrent_requests": 5}, LOW),
         ("gateway_metrics", {"port": 1}, {"port": 2}, LOW),
     ],
 )

@@ -89,6 +89,7 @@ def test_every_key_arrives_in_the_model() -> None:
                 "anthropic",
                 (BaseUrl("https", "api.anthropic.com", 443, "/v1"),),
                 max_tokens=8192,
+                concurrent_requests=50,
                 region="us-east-1",
             ),
             Provider(
@@ -126,7 +127,7 @@ def test_every_key_arrives_in_the_model() -> None:
                 timeouts=Timeouts(first_byte=90.0, idle=300.0),
                 retries=Retries(2, 20.0),
                 price=Price(1.25, 10.0),
-                limits=SharedLimits(3000, 2000000, 900000000),
+                limits=SharedLimits(3000, 2000000, 900000000, 100),
                 protected=True,
             ),
             Model("text-embedding-3-small", targets=(Target("openai", "text-embedding-3-small", 1),)),

@@ -115,6 +115,26 @@ SEARCH = (CONSUMERS, "search-team")
             "gateway_rate_limit_service.tls.ca: must be an absolute path on the host or PEM text: it is no secret",
         ),
         (
+            (*SEARCH, "limits", "concurrent_requests"),
+            5,
+            "gateway_consumers.search-team.limits.concurrent_requests: is not possible: Envoy counts the open requests "
+            "of providers and models only; set concurrent_requests of a provider or in the limits of a model",
+        ),
+        (
+            (PROVIDERS, "openai", "concurrent_requests"),
+            0,
+            "gateway_providers.openai.concurrent_requests: must be between 1 and 100000",
+        ),
+        (
+            ("gateway_models", "gpt-5"),
+            {
+                "targets": [{"provider": "openai", "model": "a"}, {"provider": "claude", "model": "b"}],
+                "limits": {"concurrent_requests": 5},
+            },
+            "gateway_models.gpt-5.limits.concurrent_requests: is not possible for a model of providers of the type "
+            "anthropic and others",
+        ),
+        (
             (PROVIDERS, "openai", "max_tokens"),
             9,
             "gateway_providers.openai.max_tokens: is not allowed for the type openai",

@@ -53,6 +53,7 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
         "requests_per_minute": 3000,
         "tokens_per_minute": 2000000,
         "tokens_per_day": 900000000,
+        "concurrent_requests": 100,
     }
     assert resources["gateway_endpoints.files"] == {"provider": "openai"}
     assert resources["gateway_consumers.batch"]["endpoints"] == ["files", "batches"]
