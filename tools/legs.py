@@ -87,10 +87,11 @@ def dev_environments() -> list[Environment]:
     ]
 
 
-def pytest_leg(kind: str, environment: Environment, *arguments: str) -> Leg:
+def pytest_leg(kind: str, environment: Environment, *arguments: str, needs: tuple[Command, ...] = ()) -> Leg:
+    """``needs`` are commands that run before pytest."""
     report = OUTPUT / ("%s-%s.xml" % (kind, environment.folder))
     command = environment.run("pytest", "--quiet", "--junitxml=%s" % report, *arguments)
-    return Leg(kind=kind, environment=environment, commands=(command,), report=report)
+    return Leg(kind=kind, environment=environment, commands=(*needs, command), report=report)
 
 
 def lint(environment: Environment) -> Leg:
@@ -169,7 +170,8 @@ def all_legs() -> list[Leg]:
         *map(types, environments),
         *unit_legs(environments),
         *map(sanity, environments),
-        pytest_leg("contract", daily, "tests/contract"),
+        # One of them needs a browser.
+        pytest_leg("contract", daily, "tests/contract", needs=(["tools/host-packages"],)),
         pytest_leg("integration", daily, "tests/integration"),
         *molecule_legs(daily),
     ]

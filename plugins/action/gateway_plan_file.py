@@ -14,6 +14,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._plan.terminal i
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.tfjson import plan_document
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import GatewayAction, OptionsError
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._fleet import gather, plan_key, write_file, write_plan
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._page.page import render_page
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._times import duration
 
 
@@ -22,6 +23,7 @@ class ActionModule(GatewayAction):
 
     OPTIONS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "path": {"type": "path", "default": "plan.json"},
+        "html": {"type": "path"},
         "environment": {"type": "str"},
         "ttl": {"type": "str", "default": "24h"},
         "key": {"type": "str", "no_log": False},
@@ -29,6 +31,7 @@ class ActionModule(GatewayAction):
     }
     VARIABLES: ClassVar[Mapping[str, str]] = {
         "path": "gateway_plan",
+        "html": "gateway_plan_html",
         "ttl": "gateway_plan_ttl",
         "key": "gateway_plan_key",
         "encrypt": "gateway_plan_encrypt",
@@ -48,13 +51,15 @@ class ActionModule(GatewayAction):
             document = signed(document, plan_key(self, options["key"]))
         path = Path(options["path"])
         comment = path.with_suffix(".md")
+        page = Path(options["html"] or path.with_suffix(".html"))
         write_plan(self, path, document, encrypt=options["encrypt"])
         write_file(comment, render_markdown(plan).encode())
+        write_file(page, render_page(plan).encode(errors="replace"))
         self._display.display(render_terminal(plan))
         return {
             "changed": False,
             "pending": plan.changed,
             "summary": plan.summary,
-            "files": [str(path), str(comment)],
+            "files": [str(path), str(comment), str(page)],
             "unknown": dict(plan.unknown),
         }

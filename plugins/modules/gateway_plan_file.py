@@ -13,8 +13,9 @@ extends_documentation_fragment:
   - gatewayops.openai.aws
 description:
   - Puts together what M(gatewayops.openai.gateway_plan) registered on each host of the play, and writes it on the
-    controller as C(plan.json) in the layout of C(terraform show -json), and as C(plan.md) for a pull request. The
-    terminal gets a summary.
+    controller as C(plan.json) in the layout of C(terraform show -json), as C(plan.md) for a pull request, and as
+    C(plan.html), one page without anything beside it, with a picture of who uses which model, who serves it and what it
+    costs. The terminal gets a summary.
   - Hosts that would change alike are told once. Hosts of the group C(gateways) that the play did not look at, could not
     reach or failed on are named, with the reason.
   - Runs on the controller. Use it with C(run_once) and C(delegate_to=localhost).
@@ -22,9 +23,13 @@ author:
   - GatewayOps maintainers (@gatewayops)
 options:
   path:
-    description: Where the plan goes. Its other form is beside it, with C(.md) in place of the last suffix.
+    description:
+      - Where the plan goes. Its other forms are beside it, with C(.md) and C(.html) in place of the last suffix.
     type: path
     default: plan.json
+  html:
+    description: Where the page goes, when it is not to be beside the plan.
+    type: path
   environment:
     description: The name of the environment in the plan; that of the inventory's directory by default.
     type: str
@@ -38,12 +43,12 @@ options:
         V(vault://kv/plans#key). A plan that is not signed cannot be applied.
     type: str
   encrypt:
-    description: Encrypt C(plan.json) with Ansible's vault password; C(plan.md) is not encrypted.
+    description: Encrypt C(plan.json) with Ansible's vault password; C(plan.md) and C(plan.html) are not encrypted.
     type: bool
     default: false
 notes:
   - What is not given is a variable. O(path) is C(gateway_plan), O(environment) is C(gateway_environment), and of the
-    others C(gateway_plan_ttl), C(gateway_plan_key) and C(gateway_plan_encrypt).
+    others C(gateway_plan_html), C(gateway_plan_ttl), C(gateway_plan_key) and C(gateway_plan_encrypt).
   - The plan of each host is what the role's C(tasks_from=plan) registers.
 attributes:
   check_mode:
@@ -96,7 +101,7 @@ files:
   type: list
   elements: str
   returned: success
-  sample: [plan.json, plan.md]
+  sample: [plan.json, plan.md, plan.html]
 unknown:
   description: The hosts that nothing is known of, and why.
   type: dict

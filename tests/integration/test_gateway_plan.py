@@ -76,7 +76,9 @@ def test_a_change_is_what_check_mode_and_a_run_say(gateway: Gateway) -> None:
     comment = (gateway.directory / "plan.md").read_text()
     assert "it may no longer use gpt-5, text-embedding-\\*" in comment
     assert "requests, with their prompts, go elsewhere" in comment
-    assert CANARY not in (gateway.directory / "plan.json").read_text() + comment + output
+    page = (gateway.directory / "plan.html").read_text()
+    assert "with their prompts, go elsewhere" in page
+    assert CANARY not in (gateway.directory / "plan.json").read_text() + comment + page + output
     gateway.variables["gateway_vault_addr"] = store
     checked = gateway.play("site", "--check", "--diff")
     assert checked.plan[-1] == "Plan: 1 to add, 2 to change, 0 to remove"

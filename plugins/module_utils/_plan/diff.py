@@ -136,17 +136,19 @@ def render_changes(changes: Sequence[ResourceChange]) -> list[str]:
         if change.action == UPDATE:
             lines.extend(f"      {field.path}: {_transition(field)}" for field in change.fields)
         elif change.action == CREATE and in_full:
-            lines.extend(f"      {field.path}: {_text(field.after)}" for field in change.fields if _is_given(field))
+            lines.extend(
+                f"      {field.path}: {_text(field.after)}" for field in change.fields if is_given(field.after)
+            )
     return lines
 
 
-def _is_given(field: FieldChange) -> bool:
-    """A new resource's unset fields say nothing."""
-    return field.after not in (None, [], (), {})
+def is_given(value: Any) -> bool:
+    """Whether a value says something: a new resource's unset fields do not."""
+    return value not in (None, [], (), {})
 
 
 def _transition(field: FieldChange) -> str:
-    if _is_set(field.before) and _is_set(field.after):
+    if is_set(field.before) and is_set(field.after):
         removed = [_text(item) for item in field.before if item not in field.after]
         added = [_text(item) for item in field.after if item not in field.before]
         if removed or added:
@@ -154,7 +156,7 @@ def _transition(field: FieldChange) -> str:
     return f"{_text(field.before)} -> {_text(field.after)}"
 
 
-def _is_set(value: Any) -> bool:
+def is_set(value: Any) -> bool:
     """Whether a list reads best as what was added and what was removed."""
     return (
         isinstance(value, (list, tuple))
@@ -164,17 +166,17 @@ def _is_set(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    return _shorten(_flow(value))
+    return _shorten(flow(value))
 
 
-def _flow(value: Any) -> str:
+def flow(value: Any) -> str:
     """A value on one line, with as few signs as YAML's flow style needs."""
     if value is ABSENT or value is None:
         return "(none)"
     if isinstance(value, Mapping):
-        return "{{{}}}".format(", ".join(f"{key}: {_flow(value[key])}" for key in sorted(value)))
+        return "{{{}}}".format(", ".join(f"{key}: {flow(value[key])}" for key in sorted(value)))
     if isinstance(value, (list, tuple)):
-        return "[{}]".format(", ".join(_flow(item) for item in value))
+        return "[{}]".format(", ".join(flow(item) for item in value))
     if isinstance(value, str) and _PLAIN.match(value):
         return value
     if isinstance(value, float) and value.is_integer():

@@ -155,18 +155,19 @@ class FleetPlan:
     def summary(self) -> str:
         """The line that ends the plan, in the words of Terraform."""
         if not self.changed:
-            text = f"No changes. {_several(len(self.hosts), 'host')} as specified"
+            text = f"No changes. {several(len(self.hosts), 'host')} as specified"
         else:
             counts = f"{self.count(CREATE)} to add, {self.count(UPDATE)} to change, {self.count(DELETE)} to remove"
             hosts = sum(len(group.hosts) for group in self.changing)
             groups = len(self.changing)
-            text = f"Plan: {counts}, on {_several(hosts, 'host')}{f' in {groups} groups' if groups > 1 else ''}"
-        return f"{text}; nothing is known of {_several(len(self.unknown), 'host')}" if self.unknown else text
+            text = f"Plan: {counts}, on {several(hosts, 'host')}{f' in {groups} groups' if groups > 1 else ''}"
+        return f"{text}; nothing is known of {several(len(self.unknown), 'host')}" if self.unknown else text
 
 
 #: So many hosts of a group are named.
 _NAMED = 4
 
 
-def _several(count: int, noun: str) -> str:
+def several(count: int, noun: str) -> str:
+    """A number and what it counts: `1 host`, `2 hosts`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"

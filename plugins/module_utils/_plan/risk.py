@@ -50,7 +50,7 @@ def risk_of(change: ResourceChange) -> Risk:
     if change.action == CREATE:
         return _NO_RISK
     check = _CHECKS.get(kind, _any)
-    found = [check(field) for field in change.fields]
+    found = [check(field) for field in change.fields if field.keys]
     level = next(level for level in LEVELS if level == LOW or any(risk.level == level for risk in found))
     return Risk(level, "; ".join(dict.fromkeys(risk.reason for risk in found if risk.level == level)))
 

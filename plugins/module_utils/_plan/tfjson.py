@@ -25,7 +25,7 @@ PROVIDER = "registry.terraform.io/gatewayops/openai"
 #: The version of what is below the key `gateway`.
 PLAN_VERSION = 1
 #: What stands for a value that is written in the specification itself.
-_LITERAL = "(literal)"
+LITERAL = "(literal)"
 
 
 def plan_document(plan: FleetPlan, *, errored: bool = False) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def _sensitive(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         found = [_sensitive(each) for each in value]
         return found if any(found) else []
-    return value == _LITERAL
+    return value == LITERAL
 
 
 def _values(plan: FleetPlan, *, after: bool) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def test_the_plan_of_all_hosts(run: Run, spec: dict[str, Any], tmp_path: Path, m
     result = run(FileAction, variables=variables)
     assert not result["changed"]
     assert result["pending"]
-    assert result["files"] == [str(tmp_path / "today.json"), str(tmp_path / "today.md")]
+    assert result["files"] == [str(tmp_path / f"today.{suffix}") for suffix in ("json", "md", "html")]
     assert result["unknown"] == {
         "gw2": "cannot be reached: no route to host",
         "gw3": "left out by --limit",
@@ -99,7 +99,21 @@ def test_the_plan_of_all_hosts(run: Run, spec: dict[str, Any], tmp_path: Path, m
     assert document["errored"]
     assert document["gateway"]["environment"] == "production"
     assert (tmp_path / "today.md").read_text().startswith("### Plan: 9 to add")
+    assert "<h1>Plan: 9 to add" in (tmp_path / "today.html").read_text()
     assert said[-1].endswith("Plan: 9 to add, 0 to change, 0 to remove, on 1 host; nothing is known of 3 hosts")
+
+
+def test_the_page_can_be_elsewhere(run: Run, tmp_path: Path) -> None:
+    page = tmp_path / "pages" / "index.html"
+    page.parent.mkdir()
+    variables = {
+        "hostvars": Hostvars({}),
+        "groups": {},
+        "gateway_plan": str(tmp_path / "plan.json"),
+        "gateway_plan_html": str(page),
+    }
+    assert run(FileAction, variables=variables)["files"][-1] == str(page)
+    assert "No changes. 0 hosts as specified" in page.read_text()
 
 
 def test_a_place_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
