@@ -39,6 +39,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table impo
     WORKSPACES,
     SpecField,
     fields_of,
+    one_of,
     variables,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import Url
@@ -171,6 +172,8 @@ def _record(record: Any, flavour: Flavour, definitions: dict[str, Any]) -> dict[
             conditions = [condition for field in fields for condition in _conditions(field)]
             definition.update({"required": required} if required else {})
             definition.update({"allOf": conditions} if conditions else {})
+            stated = [{"required": [key], "properties": {key: {"not": _NULL}}} for key in one_of(record)]
+            definition.update({"anyOf": stated} if stated else {})
         definitions[name] = definition
     return {"$ref": f"#/$defs/{name}"}
 

@@ -17,15 +17,11 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.endpoint_c
     check_endpoints,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import KindError, did_you_mean, show
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.limits import (
-    REQUESTS_PER_MINUTE,
-    TOKENS_PER_DAY,
-    TOKENS_PER_MINUTE,
-)
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import (
     LARGEST_OVER_HTTP3,
     MODEL_PATTERN,
     Metrics,
+    ModelLimit,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.patterns import ModelNames
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.problems import Problems
@@ -38,9 +34,6 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.rate_limit
     check_rate_limit_service,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.telemetry_checks import check_telemetry
-
-# What a limit for a model states at least one of.
-LIMITS = (REQUESTS_PER_MINUTE, TOKENS_PER_MINUTE, TOKENS_PER_DAY)
 
 
 def check_draft(spec: Draft, problems: Problems) -> None:
@@ -196,8 +189,8 @@ def _check_consumers(consumers: Iterable[Draft], models: Any, problems: Problems
         limits = consumer.get("limits")
         limited = limits.get("models") if isinstance(limits, Draft) else None
         for entry in (limited or {}).values():
-            if isinstance(entry, Draft) and not any(map(entry.states, LIMITS)):
-                problems.add(entry.path, f"needs {' or '.join(LIMITS)}")
+            if isinstance(entry, Draft) and not any(map(entry.states, ModelLimit.one_of)):
+                problems.add(entry.path, f"needs {' or '.join(ModelLimit.one_of)}")
         if names and limited:
             chosen = tuple(pattern for _index, pattern in patterns)
             if chosen not in allowed:

@@ -316,6 +316,7 @@ class ModelLimit:
         metadata=spec(TOKENS_OF_DAY, "With C(gateway_rate_limit_service) only: the same for a day."),
     )
     refused: ClassVar[Mapping[str, str]] = {"concurrent_requests": NOT_COUNTED}
+    one_of: ClassVar[tuple[str, ...]] = ("requests_per_minute", "tokens_per_minute", "tokens_per_day")
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,12 @@ def refused_keys(record: Any) -> Mapping[str, str]:
     return refused
 
 
+def one_of(record: Any) -> tuple[str, ...]:
+    """Return the keys of which at least one is stated; none where that does not matter."""
+    keys: tuple[str, ...] = getattr(record, "one_of", ())
+    return keys
+
+
 def variables() -> tuple[SpecField, ...]:
     """Return the variables of the spec, without the layers."""
     return fields_of(Spec)
