@@ -142,6 +142,7 @@ _EVERY_KEY: dict[str, Any] = {
     "gateway_max_request_size": "16M",
     "gateway_release_keep": 7,
     "gateway_metrics": {"address": "::1", "port": 9903},
+    "gateway_drain": {"health_wait": "30s", "timeout": "15m"},
     "gateway_otlp": {
         "endpoint": "https://collector.example.com:4318",
         "headers": {"authorization": "vault://kv/otlp#token", "x-scope-orgid": "env://TENANT"},

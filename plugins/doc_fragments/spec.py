@@ -282,6 +282,24 @@ options:
           - The TCP port that the metrics are served on.
         type: int
         default: 9902
+  drain:
+    description:
+      - How long what has begun may take when a process stops, and how long a load balancer has to notice.
+    type: dict
+    suboptions:
+      health_wait:
+        description:
+          - 'How long requests are served after C(/healthz) has begun to answer 503, before new connections are
+            refused. A load balancer has to notice within that time: the interval of its checks, times how many
+            have to fail, and a second or two. Nothing waits where the process is only replaced by another one.'
+        type: str
+        default: 15s
+      timeout:
+        description:
+          - How long requests and streams that have begun may take when their process stops, is replaced, or has
+            a changed listener. Those that take longer are cut.
+        type: str
+        default: 600s
   otlp:
     description:
       - The collector that traces and logs are sent to by OpenTelemetry's protocol. Without it none are sent.

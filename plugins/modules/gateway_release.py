@@ -129,8 +129,8 @@ options:
     description:
       - The seconds to wait at most for an instance that is still being drained, when its place is needed, and with
         O(state=absent) for the connections that are open.
+      - When it is not given, as long as the release that is drained lets them take, see C(gateway_drain).
     type: float
-    default: 630
   keep_logs:
     description:
       - With O(state=absent), whether the logs stay, and with them the user whom they belong to.
@@ -321,7 +321,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "keep": {"type": "int", "default": 5},
     "validate": {"type": "bool", "default": True},
     "prune_wait": {"type": "float", "default": 30.0},
-    "drain_wait": {"type": "float", "default": 630.0},
+    "drain_wait": {"type": "float"},
     "lock_wait": {"type": "float", "default": 0.0},
     "expected": {"type": "str"},
     "guard": {

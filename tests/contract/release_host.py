@@ -57,6 +57,7 @@ class Site:
         return {
             "gateway_listeners": {"public": {"address": "127.0.0.1", "port": self.port}},
             "gateway_metrics": {"port": self.metrics},
+            "gateway_drain": {"health_wait": "0s"},
             "gateway_providers": {
                 "p": {"type": "openai_compatible", "base_url": f"{self.provider.url}/v1", "api_key": "env://ALPHA"}
             },

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
-from ansible_collections.gatewayops.openai.plugins.module_utils._host.service import GRACE_SECONDS, SERVICE
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.service import SERVICE, STOP_MARGIN
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
 
 
@@ -14,7 +16,9 @@ def envoy_command(spec: Spec, host: Host, *, instance: str, node: str) -> tuple[
     """The words of the command; `instance` and `node` may be what the service manager puts in their place.
 
     The flags are those under which changes were measured to lose nothing. Without `--reject-unknown-dynamic-fields` a
-    typo is accepted; `misc:error` keeps the warnings about alpha extensions out of the log.
+    typo is accepted; `misc:error` keeps the warnings about alpha extensions out of the log. What is still open of a
+    listener that was changed is cut after `--drain-time-s`: a stream is to have as long there as in a process that is
+    replaced. New requests move at once (`immediate`), so that only what has begun stays behind.
     """
     return (
         host.envoy,
@@ -35,8 +39,19 @@ def envoy_command(spec: Spec, host: Host, *, instance: str, node: str) -> tuple[
         "--drain-strategy",
         "immediate",
         "--drain-time-s",
-        str(GRACE_SECONDS),
+        str(ceil(spec.drain.timeout)),
     )
+
+
+def stop_command(spec: Spec, host: Host, *, instance: str) -> tuple[str, ...]:
+    """The words of the command that has an instance leave before it is told to end."""
+    waits = (str(ceil(spec.drain.health_wait)), str(ceil(spec.drain.timeout)))
+    return (*libexec(host, "gateway-admin"), host.admin_socket(instance), "stop", *waits)
+
+
+def stop_seconds(spec: Spec) -> int:
+    """The longest that an instance takes to stop."""
+    return ceil(spec.drain.health_wait) + ceil(spec.drain.timeout) + STOP_MARGIN
 
 
 def libexec(host: Host, script: str) -> tuple[str, ...]:

@@ -30,10 +30,8 @@ USER_HOME = "/nonexistent"
 
 #: Seconds that Envoy has to accept a release when it starts.
 START_SECONDS = 60
-#: Seconds that open connections get when a process is stopped; streams that take longer are cut.
-DRAIN_SECONDS = 600
-#: Seconds of Envoy's own drain sequence. Nothing waits for its end: listeners are closed when it begins.
-GRACE_SECONDS = 10
+#: Seconds to stop and to be killed that the service manager grants beyond the draining itself.
+STOP_MARGIN = 30
 
 
 def unit(instance: str) -> str:

@@ -5,9 +5,14 @@
 
 from __future__ import annotations
 
-from ansible_collections.gatewayops.openai.plugins.module_utils._host.envoy_command import envoy_command, libexec
+from math import ceil
+
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.envoy_command import (
+    envoy_command,
+    libexec,
+    stop_seconds,
+)
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import INSTANCES, Host
-from ansible_collections.gatewayops.openai.plugins.module_utils._host.service import DRAIN_SECONDS
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
 
 
@@ -42,7 +47,8 @@ def _program(spec: Spec, host: Host, instance: str) -> str:
         (
             *libexec(host, "run-envoy"),
             host.admin_socket(instance),
-            str(DRAIN_SECONDS),
+            str(ceil(spec.drain.health_wait)),
+            str(ceil(spec.drain.timeout)),
             f"{host.runtime_dir}/{instance}.release",
             host.current,
             *envoy_command(spec, host, instance=instance, node="%(host_node_name)s"),
@@ -57,7 +63,7 @@ def _program(spec: Spec, host: Host, instance: str) -> str:
         # A process that is stopped at once has not failed to start; run-envoy keeps it from starting without pause.
         "startsecs=0\n"
         "stopsignal=TERM\n"
-        f"stopwaitsecs={DRAIN_SECONDS + 30}\n"
+        f"stopwaitsecs={stop_seconds(spec)}\n"
         "stopasgroup=false\n"
         "killasgroup=true\n"
         "redirect_stderr=true\n"

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import posixpath
 
-from ansible_collections.gatewayops.openai.plugins.module_utils._host.envoy_command import envoy_command, libexec
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.envoy_command import (
+    envoy_command,
+    libexec,
+    stop_command,
+    stop_seconds,
+)
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import ENCRYPTED, INSTANCES, Host
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.service import (
-    DRAIN_SECONDS,
     LOGROTATE_FILE,
     PROMPT_LOG,
     SECRETS_UNIT,
@@ -115,7 +119,6 @@ def unit(spec: Spec, host: Host) -> str:
     socket = host.admin_socket("%i")
     record = " ".join((*libexec(host, "gateway-admin"), f"{host.runtime_dir}/%i.release", "record", host.current))
     ready = " ".join((*libexec(host, "gateway-admin"), socket, "ready", str(START_SECONDS), host.current))
-    drain = " ".join((*libexec(host, "gateway-admin"), socket, "drain", str(DRAIN_SECONDS)))
     command = " \\\n  ".join(_pairs(envoy_command(spec, host, instance="%i", node="%H")))
     executable = sorted({"/usr", "/lib", "/lib64", posixpath.dirname(host.envoy), posixpath.dirname(host.python)})
     ports = sorted({listener.port for listener in spec.listeners} | {spec.metrics.port})
@@ -133,9 +136,9 @@ def unit(spec: Spec, host: Host) -> str:
         f"ExecStartPre={record}\n"
         f"ExecStart={command}\n"
         f"ExecStartPost={ready}\n"
-        f"ExecStop={drain}\n"
+        f"ExecStop={' '.join(stop_command(spec, host, instance='%i'))}\n"
         f"TimeoutStartSec={START_SECONDS + int(BRIEF) + 15}\n"
-        f"TimeoutStopSec={DRAIN_SECONDS + 30}\n"
+        f"TimeoutStopSec={stop_seconds(spec)}\n"
         "KillMode=mixed\n"
         "Restart=always\n"
         "RestartSec=1\n"

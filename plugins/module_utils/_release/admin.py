@@ -7,6 +7,8 @@ The modules use these functions on the gateway host, and the very same file is `
 release, which the service manager runs with `python3 -I`. So it imports the standard library only.
 
     gateway-admin SOCKET ready SECONDS CURRENT   wait until the release in CURRENT is accepted; 1 and the reason if not
+    gateway-admin SOCKET stop WAIT SECONDS       fail health checks and serve on for WAIT seconds, unless the other
+                                                 instance goes on serving; then drain
     gateway-admin SOCKET drain SECONDS           take no new connections, wait for those that are open
     gateway-admin SOCKET reopen-logs             open the log files again, after they were moved away
     gateway-admin SOCKET fail | ok               answer health checks with 503 (to leave a load balancer), or 200 again
@@ -15,6 +17,7 @@ release, which the service manager runs with `python3 -I`. So it imports the sta
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import http.client
 import json
@@ -25,6 +28,7 @@ import sys
 import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Union
 
@@ -34,6 +38,8 @@ SETTLE = 0.2
 BRIEF = 15.0
 #: The statistics prefix of the listeners that clients use.
 GATEWAY = "gateway"
+
+_OTHER = {"blue.sock": "green.sock", "green.sock": "blue.sock"}
 
 #: What runs before the gateway starts, and is no part of its process.
 _BEFORE_IT = ("libexec/restore-secrets", "host/etc/systemd/system/openai-gateway-secrets.service")
@@ -259,6 +265,46 @@ def drain(path: str, seconds: float) -> int | None:
         return None
 
 
+def _mark(path: str, lock: int) -> int:
+    """Lock the file beside the socket that says what an instance was started with. Raises OSError."""
+    file = os.open(path[: -len(".sock")] + ".release", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fcntl.flock(file, lock)
+    return file
+
+
+def _serves(path: str) -> bool:
+    try:
+        return bool(statistics(path).get("listener_manager.workers_started"))
+    except AdminError:
+        return False
+
+
+def _is_stopping(path: str) -> bool:
+    try:
+        os.close(_mark(path, fcntl.LOCK_EX | fcntl.LOCK_NB))
+    except OSError as error:
+        return isinstance(error, BlockingIOError)
+    return False
+
+
+def stop(path: str, wait: float, seconds: float) -> int | None:
+    """Have a process leave, as `drain` does, which is all when the other instance goes on.
+
+    Otherwise the host leaves its load balancer, in an order that loses nothing: health checks fail, requests are served
+    on for `wait` seconds, and then it drains. For the other instance the lock says until this program ends, however it
+    does, that this one is being stopped: both are when the machine goes down while one takes over.
+    """
+    folder, name = os.path.split(path)
+    other = os.path.join(folder, _OTHER.get(name, ""))  # noqa: PTH118
+    with suppress(OSError):
+        _mark(path, fcntl.LOCK_SH)
+    if _serves(path) and (_is_stopping(other) or not _serves(other)):
+        with suppress(AdminError):
+            ask(path, "/healthcheck/fail", "POST")
+            time.sleep(wait)
+    return drain(path, seconds)
+
+
 def process_files(paths: Mapping[str, str]) -> dict[str, str]:
     """Of `paths` (path in a release -> hash), those that a running process does not read again (pure)."""
     return {
@@ -314,8 +360,7 @@ def _ready(path: str, seconds: float, directory: str) -> int:
     return 1 if why else 0
 
 
-def _drain(path: str, seconds: float) -> int:
-    left = drain(path, seconds)
+def _left(left: int | None) -> int:
     _say("already gone" if left is None else f"drained, {left} connections are cut")
     return 0
 
@@ -337,7 +382,9 @@ def main(arguments: list[str]) -> int:
     if command == "ready":
         return _ready(path, float(rest[0]), rest[1])
     if command == "drain":
-        return _drain(path, float(rest[0]))
+        return _left(drain(path, float(rest[0])))
+    if command == "stop":
+        return _left(stop(path, float(rest[0]), float(rest[1])))
     if command == "record":
         record(path, rest[0])
         return 0

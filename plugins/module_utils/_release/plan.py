@@ -45,6 +45,8 @@ NO_RELEASE = "none"
 class Request:
     """What a run is asked for; `secrets` None leaves secrets alone, seconds are how long to wait at most.
 
+    `drain_wait` None waits as long as the release that is drained lets it take.
+
     `guard` is how much may be removed, None for anything, protected or not.
     `expected` is the release that has to be active when the run begins, NO_RELEASE that there is none, and '' any.
     With `secrets_pending` those that the host lacks are nothing to fail for: they come when the plan is carried out.
@@ -58,7 +60,7 @@ class Request:
     keep: int = 5
     validate: bool = True
     prune_wait: float = 30.0
-    drain_wait: float = 630.0
+    drain_wait: float | None = None
     lock_wait: float = 0.0
     expected: str = ""
     guard: Guard | None = None

@@ -36,7 +36,7 @@ def traces(site: Site, *, keep_logs: bool) -> tuple[str, ...]:
     return tuple(found)
 
 
-def remove(site: Site, drain_wait: float, *, keep_logs: bool) -> None:
+def remove(site: Site, drain_wait: float | None, *, keep_logs: bool) -> None:
     """Drain and stop what serves, at most `drain_wait` seconds, then remove the secrets, then everything else.
 
     Of the secrets those on the disk go first: nothing would bring them back into memory after that. Where the logs

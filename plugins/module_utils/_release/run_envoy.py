@@ -5,10 +5,10 @@
 
 This file is `libexec/run-envoy` of every release, run with `python3 -I`: it imports the standard library only.
 
-    run-envoy SOCKET SECONDS RECORD CURRENT COMMAND...
+    run-envoy SOCKET HEALTH_WAIT SECONDS RECORD CURRENT COMMAND...
 
-`gateway-admin` beside it drains within SECONDS, and notes in RECORD which release in CURRENT is started. When the
-service manager dies this process is told to end, and Envoy dies with this one.
+`gateway-admin` beside it has Envoy leave, with HEALTH_WAIT and SECONDS, and notes in RECORD which release in CURRENT is
+started. When the service manager dies this process is told to end, and Envoy dies with this one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _die_with_parent() -> None:
 
 def main(arguments: list[str]) -> int:
     """Run Envoy until it ends; its exit status."""
-    path, seconds, record, current, *command = arguments
+    path, health_wait, seconds, record, current, *command = arguments
     admin = [sys.executable, "-I", str(Path(__file__).resolve().with_name("gateway-admin"))]
     subprocess.run([*admin, record, "record", current], check=True)
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         told_to_stop = True
-        subprocess.run([*admin, path, "drain", seconds], check=False)
+        subprocess.run([*admin, path, "stop", health_wait, seconds], check=False)
         child.terminate()
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -20,14 +20,14 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._release.view im
 _LOOK = 0.25
 
 
-def start(site: Site, view: View, target: Target, drain_wait: float) -> str:
+def start(site: Site, view: View, target: Target, drain_wait: float | None) -> str:
     """Start an instance with `target`, none being running; its name. Raises ReleaseError with Envoy's reason."""
     enabled = [instance.name for instance in view.instances.values() if instance.at_boot]
     name = enabled[0] if enabled else INSTANCES[0]
     return _take_over(site, view, target, name, drain_wait)
 
 
-def replace(site: Site, view: View, target: Target, drain_wait: float) -> str:
+def replace(site: Site, view: View, target: Target, drain_wait: float | None) -> str:
     """Start the other instance with `target`, beside the one that serves; its name.
 
     The one that serves sees nothing of it, and serves on when this raises ReleaseError with Envoy's reason.
@@ -42,11 +42,14 @@ def replace(site: Site, view: View, target: Target, drain_wait: float) -> str:
     return _take_over(site, view, target, leaving, drain_wait)
 
 
-def wait_stopped(site: Site, name: str, seconds: float) -> None:
-    """Wait until an instance that drains is gone. Raises ReleaseError when it takes longer than `seconds`."""
-    end = time.monotonic() + seconds
+def wait_stopped(site: Site, name: str, seconds: float | None) -> None:
+    """Wait until an instance that drains is gone. Raises ReleaseError when it takes longer than `seconds`.
+
+    With None it takes as long as the service manager lets it, which kills what takes longer than its release says.
+    """
+    began = time.monotonic()
     while site.manager.instances()[name].state == DRAINING:
-        if time.monotonic() > end:
+        if seconds is not None and time.monotonic() - began > seconds:
             raise ReleaseError(
                 f"the instance {name} still serves connections of an earlier release, and has to end first: "
                 f"it was waited for {seconds:g} s and nothing was switched. Try again later"
@@ -54,7 +57,7 @@ def wait_stopped(site: Site, name: str, seconds: float) -> None:
         time.sleep(_LOOK)
 
 
-def _take_over(site: Site, view: View, target: Target, name: str, drain_wait: float) -> str:
+def _take_over(site: Site, view: View, target: Target, name: str, drain_wait: float | None) -> str:
     wait_stopped(site, name, drain_wait)
     origin = view.linked
     mark = site.manager.mark(name)

@@ -181,6 +181,29 @@ class Metrics:
 
 
 @dataclass(frozen=True)
+class Drain:
+    """How a host that stops serving leaves its load balancer and its clients; seconds."""
+
+    health_wait: float = field(
+        default=15.0,
+        metadata=spec(
+            duration(0),
+            "How long requests are served after C(/healthz) has begun to answer 503, before new connections are "
+            "refused. A load balancer has to notice within that time: the interval of its checks, times how many have "
+            "to fail, and a second or two. Nothing waits where the process is only replaced by another one.",
+        ),
+    )
+    timeout: float = field(
+        default=600.0,
+        metadata=spec(
+            duration(1000),
+            "How long requests and streams that have begun may take when their process stops, is replaced, or has a "
+            "changed listener. Those that take longer are cut.",
+        ),
+    )
+
+
+@dataclass(frozen=True)
 class Target:
     """A provider's deployment of a model, which gets a share of the requests."""
 
@@ -510,6 +533,14 @@ class Spec:
     metrics: Metrics = field(
         default=Metrics(),
         metadata=spec(Record(Metrics), "Where the gateway offers its metrics.", key="gateway_metrics"),
+    )
+    drain: Drain = field(
+        default=Drain(),
+        metadata=spec(
+            Record(Drain),
+            "How long what has begun may take when a process stops, and how long a load balancer has to notice.",
+            key="gateway_drain",
+        ),
     )
     otlp: Otlp | None = field(
         default=None,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import Kind, ListOf, Named, Pairs, Record
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Metrics, Spec
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Drain, Metrics, Spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.rate_limit_service import RateLimitService
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.sizes import Size
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.table import fields_of
@@ -21,10 +21,10 @@ def spec_resources(spec: Spec) -> dict[str, dict[str, Any]]:
     """Return what a spec describes, by address.
 
     Addresses are ``gateway_models.gpt-5`` for named things, and ``gateway_size``, ``gateway_limits_scope``,
-    ``gateway_max_request_size`` and ``gateway_metrics``; ``gateway_otlp``, ``gateway_rate_limit_service``,
-    ``gateway_prompt_log`` and ``gateway_workspace`` where they are set. Values are plain JSON in the notation of a
-    spec, without what is not set; secrets are their references, and ``(literal)`` stands for a value that is written in
-    the spec.
+    ``gateway_max_request_size`` and ``gateway_metrics``; ``gateway_drain``, ``gateway_otlp``,
+    ``gateway_rate_limit_service``, ``gateway_prompt_log`` and ``gateway_workspace`` where they are set. Values are
+    plain JSON in the notation of a spec, without what is not set; secrets are their references, and ``(literal)``
+    stands for a value that is written in the spec.
     """
     resources: dict[str, dict[str, Any]] = {}
     for kind in ("listeners", "providers", "models", "endpoints", "consumers", "jwt_issuers"):
@@ -34,6 +34,8 @@ def spec_resources(spec: Spec) -> dict[str, dict[str, Any]]:
     resources["gateway_limits_scope"] = {"scope": spec.limits_scope}
     resources["gateway_max_request_size"] = {"size": _text_of("max_request_size", spec.max_request_size)}
     resources["gateway_metrics"] = _rendered(spec.metrics, Metrics)
+    if spec.drain != Drain():
+        resources["gateway_drain"] = _rendered(spec.drain, Drain)
     if spec.otlp is not None:
         resources["gateway_otlp"] = _rendered(spec.otlp, Otlp)
     if spec.rate_limit_service is not None:

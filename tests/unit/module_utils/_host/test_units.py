@@ -108,7 +108,7 @@ def test_command() -> None:
     assert " ".join(start.split()) == (
         "ExecStart=/opt/envoy/1.40.0/envoy -c /etc/openai-gateway/current/envoy/bootstrap-%i.json --service-node %H "
         "--service-cluster openai-gateway --disable-hot-restart --concurrency 2 -l warning "
-        "--reject-unknown-dynamic-fields --component-log-level misc:error --drain-strategy immediate --drain-time-s 10"
+        "--reject-unknown-dynamic-fields --component-log-level misc:error --drain-strategy immediate --drain-time-s 600"
     )
 
 
@@ -129,8 +129,18 @@ def test_no_memory_with_secrets_is_written_to_a_disk() -> None:
 
 def test_stopping_takes_no_longer_than_systemd_waits() -> None:
     lines = dict(line.split("=", 1) for line in unit() if "=" in line)
-    assert int(lines["TimeoutStopSec"]) > int(lines["ExecStop"].rsplit(" ", 1)[1])
+    assert lines["ExecStop"].split()[-4:] == ["/run/openai-gateway/%i.sock", "stop", "15", "600"]
+    assert int(lines["TimeoutStopSec"]) > 15 + 600
     assert int(lines["TimeoutStartSec"]) > int(lines["ExecStartPost"].split()[-2]) + 15
+
+
+def test_how_long_stopping_may_take() -> None:
+    waits = {"health_wait": "2500ms", "timeout": "30m"}
+    lines = dict(line.split("=", 1) for line in unit(gateway_drain=waits) if "=" in line)
+    assert lines["ExecStop"].endswith(" stop 3 1800")
+    assert int(lines["TimeoutStopSec"]) == 3 + 1800 + 30
+    (start,) = (line for line in unit(gateway_drain=waits) if line.startswith("ExecStart="))
+    assert start.endswith("--drain-time-s 1800"), "the same for what a changed listener leaves behind"
 
 
 def test_every_directory_is_made_again_after_a_start_of_the_machine() -> None:
@@ -161,7 +171,7 @@ def test_supervisor_configuration() -> None:
         words = program["command"].split()
         assert words[:3] == ["/usr/bin/python3", "-I", "/home/me/gw/etc/current/libexec/run-envoy"]
         assert f"/home/me/gw/etc/current/envoy/bootstrap-{name}.json" in words
-        assert int(program["stopwaitsecs"]) > int(words[4])
+        assert int(program["stopwaitsecs"]) > int(words[4]) + int(words[5])
 
 
 @pytest.mark.parametrize("name", ["libexec/gateway-admin", "libexec/run-envoy"])

@@ -13,6 +13,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model impo
     Consumer,
     ConsumerJwt,
     Cors,
+    Drain,
     Endpoint,
     JwtIssuer,
     Limits,
@@ -166,6 +167,7 @@ def test_every_key_arrives_in_the_model() -> None:
         max_request_size=16 * 1024**2,
         release_keep=7,
         metrics=Metrics("::1", 9903),
+        drain=Drain(30.0, 900.0),
         otlp=Otlp(
             BaseUrl("https", "collector.example.com", 4318, ""),
             (("authorization", Reference("vault", "kv/otlp", "token")), ("x-scope-orgid", Reference("env", "TENANT"))),
@@ -212,6 +214,7 @@ def test_defaults() -> None:
     assert spec.max_request_size == 10 * 1024**2
     assert spec.release_keep == 5
     assert spec.metrics == Metrics("127.0.0.1", 9902)
+    assert spec.drain == Drain(15.0, 600.0)
     assert spec.otlp is None
     assert spec.prompt_log is None
     assert spec.policies == ()

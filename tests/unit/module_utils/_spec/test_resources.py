@@ -28,6 +28,7 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
         "gateway_limits_scope",
         "gateway_max_request_size",
         "gateway_metrics",
+        "gateway_drain",
         "gateway_otlp",
         "gateway_rate_limit_service",
         "gateway_prompt_log",
@@ -84,6 +85,7 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
     assert resources["gateway_limits_scope"] == {"scope": "host"}
     assert resources["gateway_max_request_size"] == {"size": "16M"}
     assert resources["gateway_metrics"] == {"address": "::1", "port": 9903}
+    assert resources["gateway_drain"] == {"health_wait": "30s", "timeout": "900s"}
     assert resources["gateway_otlp"] == {
         "endpoint": "https://collector.example.com:4318",
         "headers": {"authorization": "vault://kv/otlp#token", "x-scope-orgid": "env://TENANT"},
