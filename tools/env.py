@@ -3,6 +3,7 @@
     python3 tools/env.py               .cache/venv       everything that tests need, for this python3
     python3 tools/env.py demo          .cache/venv-demo  what `make demo` needs, and no more
     python3 tools/env.py core216       .cache/venv-core216
+    python3 tools/env.py readers       .cache/venv-readers  programs that read plans and workflows, for tests
     python3 tools/env.py --path DIR    another place, for instance for another interpreter
 
 The interpreter that runs this script is the one the environment is made of.
@@ -124,7 +125,7 @@ def make_unless_ready(*, venv: Path, lock: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", nargs="?", default="dev", choices=["dev", "demo", "core216", "target"])
+    parser.add_argument("name", nargs="?", default="dev", choices=["dev", "demo", "core216", "readers", "target"])
     parser.add_argument("--path", type=Path, help="where the environment goes")
     options = parser.parse_args()
 

@@ -87,8 +87,12 @@ class Gateway:
 
     def play(self, name: str, *arguments: str, **environment: str) -> Ran:
         """Run a playbook of the collection, with the variables as they are now."""
-        (self.directory / "inventory" / "group_vars" / "gateways.yml").write_text(json.dumps(self.variables))
+        self.write_variables()
         return self.ansible("ansible-playbook", f"gatewayops.openai.{name}", *arguments, **environment)
+
+    def write_variables(self) -> None:
+        """Have Ansible see the variables as they are now."""
+        (self.directory / "inventory" / "group_vars" / "gateways.yml").write_text(json.dumps(self.variables))
 
     @property
     def surroundings(self) -> dict[str, str]:

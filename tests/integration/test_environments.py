@@ -28,7 +28,7 @@ def gateway() -> Iterator[Gateway]:
             "staging": {"gateway_models": {"gpt-5-mini": {"price": {"input": 0, "output": 0}}}},
             "production": {"gateway_size": "medium"},
         }
-        (running.directory / "inventory" / "group_vars" / "gateways.yml").write_text(json.dumps(running.variables))
+        running.write_variables()
         yield running
 
 
