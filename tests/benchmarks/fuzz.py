@@ -1,14 +1,20 @@
-"""A million random bodies for the Lua scripts: what the gateway decides about is what providers' parsers read.
+"""A million random bodies for the Lua scripts of each kind: the gateway does with them what a model in Python does.
 
-Prints what is wrong and then lines `figure NAME VALUE UNIT`. A body is a request, which is read, asked for its usage,
-renamed and renamed again, or an answer, whose usage is read; see tests/script_fuzz.py for what must hold. Every process
-has dice of its own; `--seed` throws them again.
+Prints what is wrong and then lines `figure NAME VALUE UNIT`. The kinds are
+
+json       requests, which are read, asked for their usage, renamed and renamed again, and answers, whose usage is read
+form       requests as multipart/form-data, which are read and renamed
+tokens     requests and answers that are charged to buckets
+anthropic  requests that are translated to Anthropic's API, and answers and streams that are translated back
+
+See tests/*_fuzz.py for what must hold. Every process has dice of its own; `--seed` throws them again.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import importlib
 import multiprocessing
 import os
 import random
@@ -22,38 +28,47 @@ sys.path[:1] = [str(ROOT / ".cache" / "collections"), str(ROOT / "tests")]
 
 SHARE = 10000
 MOST_TOLD = 20
+KINDS = {
+    "json": ("script_fuzz", "Fuzz"),
+    "form": ("form_fuzz", "FormFuzz"),
+    "tokens": ("token_fuzz", "TokenFuzz"),
+    "anthropic": ("anthropic_fuzz", "AnthropicFuzz"),
+}
 
 
-def check(seed: int, share: int) -> tuple[list[str], int]:
+def check(seed: int, share: int, kind: str) -> tuple[list[str], int]:
     """What is wrong with a share of the bodies, and how many of the requests were let in."""
-    from script_fuzz import Fuzz
-
-    fuzz = Fuzz(seed)
-    wrong = [f"seed {seed}: {why}" for why in (fuzz.one() for _turn in range(share)) if why]
+    module, name = KINDS[kind]
+    fuzz = getattr(importlib.import_module(module), name)(seed)
+    wrong = [f"{kind}, seed {seed}: {why}" for why in (fuzz.one() for _turn in range(share)) if why]
     return wrong, fuzz.accepted
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bodies", type=int, default=1000000)
+    parser.add_argument("--bodies", type=int, default=1000000, help="of each kind")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--seed", type=int, default=None, help="of the first share; the others follow it")
     options = parser.parse_args()
     first = random.SystemRandom().getrandbits(32) if options.seed is None else options.seed
     seeds = range(first, first + -(-options.bodies // SHARE))
-    share = functools.partial(check, share=min(SHARE, options.bodies))
-    started = time.monotonic()
-    wrong: list[str] = []
-    accepted = 0
+    share = min(SHARE, options.bodies)
+    failed = False
     with multiprocessing.Pool(initializer=os.nice, initargs=(10,)) as pool:
-        for found, let_in in pool.imap_unordered(share, seeds):
-            wrong += found
-            accepted += let_in
-    print(*wrong[:MOST_TOLD], sep="\n")
-    print(f"figure bodies {len(seeds) * share.keywords['share']} bodies")
-    print(f"figure let_in {accepted} bodies")
-    print(f"figure disagreements {len(wrong)} bodies")
-    print(f"figure fuzz_time {time.monotonic() - started:.0f} s")
-    sys.exit(bool(wrong))
+        for kind in options.kinds:
+            started = time.monotonic()
+            wrong: list[str] = []
+            accepted = 0
+            for found, let_in in pool.imap_unordered(functools.partial(check, share=share, kind=kind), seeds):
+                wrong += found
+                accepted += let_in
+            print(*wrong[:MOST_TOLD], sep="\n", end="\n" if wrong else "")
+            print(f"figure fuzz_{kind}_bodies {len(seeds) * share} bodies")
+            print(f"figure fuzz_{kind}_let_in {accepted} bodies")
+            print(f"figure fuzz_{kind}_disagreements {len(wrong)} bodies")
+            print(f"figure fuzz_{kind}_time {time.monotonic() - started:.0f} s", flush=True)
+            failed = failed or bool(wrong)
+    sys.exit(failed)
 
 
 if __name__ == "__main__":

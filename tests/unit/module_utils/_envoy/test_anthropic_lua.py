@@ -192,49 +192,47 @@ GOOD_MESSAGES = st.tuples(st.lists(SAID_FIRST, max_size=2), USER, st.lists(TURNS
     lambda found: [*found[0], found[1], *found[2], found[3]]
 )
 MESSAGES = GOOD_MESSAGES | GOOD_MESSAGES | st.lists(ODD | TURNS | SAID_FIRST, max_size=4) | st.none() | st.just("x")
-PLAIN = {
-    "temperature": st.sampled_from([0, 0.5, 1, 1.0, None]),
-    "top_p": st.sampled_from([0, 0.25, 1, None]),
-    "stop": st.sampled_from(["x", ["x", " y\n"], [], None, "ü"]),
-    "stream": st.sampled_from([True, False, None]),
-    "user": TEXTS | st.none(),
+PLAIN_VALUES: dict[str, list[Any]] = {
+    "temperature": [0, 0.5, 1, 1.0, None],
+    "top_p": [0, 0.25, 1, None],
+    "stop": ["x", ["x", " y\n"], [], None, "ü"],
+    "stream": [True, False, None],
+    "user": ["", "u", 'é\n"', None],
 }
-ANY = {
-    **PLAIN,
-    "temperature": st.sampled_from([0, 1, 1.1, 2, -1, "1", True, None, {}]),
-    "top_p": st.sampled_from([0.5, 1.5, [], None]),
-    "stop": st.sampled_from(["x", "", " ", "\n\t", ["x", 1], {}, 1, None, ["x", [" "]]]),
-    "stream": st.sampled_from([True, False, None, 1, "true"]),
-    "user": st.sampled_from(["u", 1, None, []]),
-    "safety_identifier": st.sampled_from(["s", None]),
-    "max_tokens": st.sampled_from([1, 1000, 0, -1, 1.5, "1", None]),
-    "max_completion_tokens": st.sampled_from([1, 1000, 0, None]),
-    "stream_options": st.sampled_from(
-        [
-            {},
-            {"include_usage": True},
-            {"include_usage": 1},
-            {"include_obfuscation": False},
-            {"x": 1},
-            {"x": None},
-            None,
-            1,
-        ]
-    ),
-    "response_format": st.sampled_from(
-        [{"type": "text"}, {"type": "json_object"}, {"type": "text", "x": 1}, "text", None]
-    ),
-    "modalities": st.sampled_from([["text"], ["text", "audio"], [], "text", None]),
-    "n": st.sampled_from([1, 2, 0, "1", None]),
-    "logprobs": st.sampled_from([True, False, None]),
-    "store": st.sampled_from([True, False, None]),
-    "presence_penalty": st.sampled_from([0, 0.0, 1, None]),
-    "service_tier": st.sampled_from(["auto", "default", "flex", None]),
-    "tools": st.sampled_from([[], None, [{"type": "function"}]]),
-    "seed": st.sampled_from([1, None]),
-    "something_new": st.sampled_from([1, None]),
-    "Temperature": st.just(1),
+ANY_VALUES: dict[str, list[Any]] = {
+    **PLAIN_VALUES,
+    "temperature": [0, 1, 1.1, 2, -1, "1", True, None, {}],
+    "top_p": [0.5, 1.5, [], None],
+    "stop": ["x", "", " ", "\n\t", ["x", 1], {}, 1, None, ["x", [" "]]],
+    "stream": [True, False, None, 1, "true"],
+    "user": ["u", 1, None, []],
+    "safety_identifier": ["s", None],
+    "max_tokens": [1, 1000, 0, -1, 1.5, "1", None],
+    "max_completion_tokens": [1, 1000, 0, None],
+    "stream_options": [
+        {},
+        {"include_usage": True},
+        {"include_usage": 1},
+        {"include_obfuscation": False},
+        {"x": 1},
+        {"x": None},
+        None,
+        1,
+    ],
+    "response_format": [{"type": "text"}, {"type": "json_object"}, {"type": "text", "x": 1}, "text", None],
+    "modalities": [["text"], ["text", "audio"], [], "text", None],
+    "n": [1, 2, 0, "1", None],
+    "logprobs": [True, False, None],
+    "store": [True, False, None],
+    "presence_penalty": [0, 0.0, 1, None],
+    "service_tier": ["auto", "default", "flex", None],
+    "tools": [[], None, [{"type": "function"}]],
+    "seed": [1, None],
+    "something_new": [1, None],
+    "Temperature": [1],
 }
+PLAIN = {name: st.sampled_from(values) for name, values in PLAIN_VALUES.items()} | {"user": TEXTS | st.none()}
+ANY = {name: st.sampled_from(values) for name, values in ANY_VALUES.items()}
 BODIES = st.one_of(
     st.fixed_dictionaries({"model": TEXTS, "messages": GOOD_MESSAGES}, optional=PLAIN),
     st.fixed_dictionaries({"model": TEXTS, "messages": MESSAGES}, optional=ANY),

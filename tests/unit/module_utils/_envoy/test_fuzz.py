@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import random
 
@@ -22,6 +23,19 @@ def test_what_the_gateway_reads_is_what_providers_read() -> None:
     assert not wrong, (seed, wrong[:5])
     # Neither of the two is all there is.
     assert BODIES / 5 < fuzz.accepted < BODIES * 3 / 5
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "bodies"),
+    [("form_fuzz", "FormFuzz", 2000), ("token_fuzz", "TokenFuzz", 5000), ("anthropic_fuzz", "AnthropicFuzz", 3000)],
+)
+def test_the_other_scripts(module: str, name: str, bodies: int) -> None:
+    pytest.importorskip("werkzeug")
+    seed = random.SystemRandom().getrandbits(32)
+    fuzz = getattr(importlib.import_module(module), name)(seed)
+    wrong = [why for why in (fuzz.one() for _turn in range(bodies)) if why]
+    assert not wrong, (seed, wrong[:5])
+    assert bodies / 5 < fuzz.accepted < bodies * 19 / 20
 
 
 class TestParsers:
