@@ -8,9 +8,16 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, ClassVar
 
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import GatewayAction
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Limits, Spec
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import GROUP, GatewayAction
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._compile import compile_gateway
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._host_options import HOST_OPTIONS
+
+#: AWX says nothing of slices to a job, but that it is one of a workflow.
+_SLICED = (
+    "gateway_fleet_size is not set, so that consumers have their limits shared by the {size} hosts of this inventory: "
+    "set it, if this is a slice of a job"
+)
 
 
 class ActionModule(GatewayAction):
@@ -22,11 +29,20 @@ class ActionModule(GatewayAction):
 
     def act(self) -> dict[str, Any]:
         self.warn_of_misspelled()
-        compiled = compile_gateway(self.raw_spec, self.host(self.options()))
+        options = self.options()
+        compiled = compile_gateway(self.raw_spec, self.host(options))
+        warnings = [str(finding) for finding in compiled.findings]
+        if options["fleet_size"] is None and "awx_workflow_job_id" in self.variables and _shares(compiled.spec):
+            warnings.append(_SLICED.format(size=len(self.variables.get("groups", {}).get(GROUP, ()))))
         return {
             "changed": False,
             "findings": [asdict(finding) for finding in compiled.findings],
             "resources": len(compiled.resources),
             "spec_digest": compiled.spec_digest,
-            "warnings": [str(finding) for finding in compiled.findings],
+            "warnings": warnings,
         }
+
+
+def _shares(spec: Spec) -> bool:
+    """Whether a limit is shared by the hosts of the fleet."""
+    return spec.limits_scope == "fleet" and any(consumer.limits != Limits() for consumer in spec.consumers)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._verify.client i
 from ansible_collections.gatewayops.openai.plugins.module_utils._verify.model import Expectation
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import GatewayAction
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._compile import parse_and_check
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._task import failure
 
 _OWN = (
     "profile",
@@ -58,8 +60,11 @@ class ActionModule(GatewayAction):
     def act(self) -> dict[str, Any]:
         options = self.options()
         spec, _findings = parse_and_check(self.raw_spec)
-        key, expected = self._asker(_askers(spec, options))
-        endpoint = self._endpoint(_listener(spec), options)
+        try:
+            key, expected = self._asker(_askers(spec, options))
+            endpoint = self._endpoint(_listener(spec), options)
+        except VerifyError as error:
+            return {**failure(error), "cannot_ask": True}
         if options["from"] == "host":
             asked = {"profile": options["profile"], "key": key}
             return self.call("gateway_probe", {**asdict(endpoint), **asdict(expected), **asked})
@@ -131,7 +136,10 @@ def _asks_for_certificate(listener: Listener) -> bool:
 
 
 def _askers(spec: Spec, options: Mapping[str, Any]) -> Sequence[tuple[Consumer, Expectation]]:
-    """Whom to ask as and what they should see: the one that is named, or all, first who leaves out the least."""
+    """Whom to ask as and what they should see: the one that is named, or all, first who leaves out the least.
+
+    Of several, first who may ask most.
+    """
     name = options["consumer"]
     if name is None:
         if not spec.consumers:
@@ -142,12 +150,18 @@ def _askers(spec: Spec, options: Mapping[str, Any]) -> Sequence[tuple[Consumer, 
             if consumer.models not in expected:
                 expected[consumer.models] = _expectation(spec, consumer, options)
         askers = [(consumer, expected[consumer.models]) for consumer in spec.consumers]
-        return sorted(askers, key=lambda asker: -asker[1].asked)
+        return sorted(askers, key=lambda asker: (-asker[1].asked, -_requests_per_minute(asker[0])))
     for consumer in spec.consumers:
         if consumer.name == name:
             return [(consumer, _expectation(spec, consumer, options))]
     names = ", ".join(consumer.name for consumer in spec.consumers)
     raise VerifyError(f"gateway_verify_consumer: there is no consumer {name!r} (there are: {names or 'none'})")
+
+
+def _requests_per_minute(consumer: Consumer) -> float:
+    """Its limit over all models; what is asked counts for it."""
+    most = consumer.limits.requests_per_minute
+    return math.inf if most is None else most
 
 
 def _expectation(spec: Spec, consumer: Consumer, options: Mapping[str, Any]) -> Expectation:

@@ -47,7 +47,7 @@ options:
     description:
       - Whose first key is used, and whose models are expected.
       - When it is not given, the first one by name that leaves out the least, such as one that may use a model for chat
-        and a model for embeddings, but not all models.
+        and a model for embeddings, but not all models. Of several, the one with the highest limit on requests.
     type: str
   url:
     description:
@@ -148,6 +148,12 @@ checks:
     paid:
       description: Whether it asks a provider, which may cost money.
       type: bool
+cannot_ask:
+  description:
+    - There is nobody to ask as or nowhere to ask, such as without a consumer that has a key. Nothing was checked.
+  type: bool
+  returned: when it is so
+  sample: true
 url:
   description: The gateway that was asked.
   type: str

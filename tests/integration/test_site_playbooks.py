@@ -144,7 +144,7 @@ def test_a_rotated_key_is_delivered_and_nothing_else_changes(gateway: Gateway) -
 def test_a_provider_that_refuses_fails_the_verification_with_its_words(gateway: Gateway) -> None:
     gateway.bao.put("kv/providers/a", api_key=f"sk-{CANARY}-wrong")
     gateway.variables["gateway_models"]["gpt-5"]["fallbacks"] = []
-    succeed(gateway.play("site"), changed=1)
+    succeed(gateway.play("site", "-e", "gateway_rollout_verify=off"), changed=1)
     gateway.variables["gateway_verify_consumer"] = "search"
     verified = gateway.play("verify")
     gateway.bao.put("kv/providers/a", api_key=f"sk-{CANARY}-a")
@@ -187,7 +187,7 @@ def test_everything_that_is_wrong_with_a_specification_is_said_at_once(gateway: 
     assert "the specification has 3 errors; nothing was changed" in output
     assert "gateway_models.gpt-5.targets[0].provider: no provider named 'openay'" in output
     assert "gateway_models.empty.targets: needs at least one target" in output
-    assert "PLAY [Have every gateway" not in output
+    assert "PLAY [See which gateways" not in output
 
 
 def test_one_host_with_a_wrong_specification_stops_all(gateway: Gateway) -> None:
@@ -201,7 +201,7 @@ def test_one_host_with_a_wrong_specification_stops_all(gateway: Gateway) -> None
         hosts.write_text(right)
     assert ran.status != 0
     assert "gateway_size: 'enormous' is not one of small, medium, large" in ran.output
-    assert "PLAY [Have every gateway" not in ran.output
+    assert "PLAY [See which gateways" not in ran.output
     assert gateway.snapshot() == before
 
 

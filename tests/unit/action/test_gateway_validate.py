@@ -49,6 +49,13 @@ def test_findings_that_warn_are_told(run: Run, spec: dict[str, Any]) -> None:
     assert result["warnings"][0].startswith("gateway_consumers.search: ")
 
 
+def test_a_slice_of_a_job_is_told_that_it_may_not_be_the_fleet(run: Run, spec: dict[str, Any]) -> None:
+    spec.update(awx_workflow_job_id=7, groups={"gateways": ["a", "b"]})
+    assert "shared by the 2 hosts of this inventory" in run(ActionModule, variables=spec)["warnings"][0]
+    assert run(ActionModule, variables={**spec, "gateway_fleet_size": 50})["warnings"] == []
+    assert run(ActionModule, variables={**spec, "gateway_limits_scope": "host"})["warnings"] == []
+
+
 def test_a_variable_that_nothing_reads_is_told(run: Run, spec: dict[str, Any], warned: list[str]) -> None:
     spec.update(gateway_modles={}, gateway_verify_from="host", gateway_vault_addr="x", gateway_own_variable=1)
     run(ActionModule, variables=spec)
@@ -62,7 +69,8 @@ def test_no_variable_of_the_collection_is_taken_for_a_misspelled_one(
     names = {name for entry in documented["argument_specs"].values() for name in entry["options"]}
     actions = (Verify, Plan, PlanFile, PlanCheck, Drift, Promote)
     of_actions = {variable for action in actions for variable in action.VARIABLES.values()}
-    plain = {"gateway_serial", "gateway_environment", "gateway_drift_repair"}
+    plain = {"gateway_serial", "gateway_environment", "gateway_drift_repair", "gateway_rollout_verify"}
+    plain |= {"gateway_rollback", "gateway_max_unreachable"}
     others = {*names, *of_actions, *plain} - {f"gateway_{name}" for name in HOST_OPTIONS}
     run(ActionModule, variables={**dict.fromkeys(others), **spec})
     assert warned == []
