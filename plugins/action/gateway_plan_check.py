@@ -30,8 +30,8 @@ class ActionModule(GatewayAction):
         options = self.options()
         document = read_plan(self, Path(options["path"]))
         verify(document, plan_key(self, options["key"]))
-        now = gather(self, options["environment"], timedelta()).plan
-        moved = what_moved(document, now)
+        gathered = gather(self, options["environment"], timedelta())
+        moved = what_moved(document, gathered.plan, gathered.unreachable)
         if moved:
             raise PlanError("\n  ".join(["the plan does not hold any more; nothing was changed", *moved]))
         ours = document["gateway"]

@@ -42,23 +42,25 @@ class PlanFileError(GatewayError):
 
 @dataclass(frozen=True)
 class Gathered:
-    """The plan of a play's hosts; `failed` are the hosts for which none could be made."""
+    """The plan of a play's hosts; `failed` are those for which none could be made, `unreachable` were not reached."""
 
     plan: FleetPlan
     failed: tuple[str, ...]
+    unreachable: tuple[str, ...] = ()
 
 
 def gather(action: GatewayAction, environment: str | None, lifetime: timedelta) -> Gathered:
     """Put together what was registered on the hosts of the play; the others of the group are unknown, and why."""
     plans: list[HostPlan] = []
     unknown: dict[str, str] = {}
-    failed = []
+    failed, unreachable = [], []
     in_play = set(action.variables.get("ansible_play_hosts_all", ()))
     for host in sorted({*action.fleet, *in_play}):
         result = _registered(action, host)
         if host not in in_play:
             unknown[host] = "left out by --limit"
         elif result.get("unreachable"):
+            unreachable.append(host)
             unknown[host] = f"cannot be reached: {_one_line(result)}"
         elif result.get("failed"):
             failed.append(host)
@@ -78,7 +80,7 @@ def gather(action: GatewayAction, environment: str | None, lifetime: timedelta) 
         hosts=tuple(plans),
         unknown=tuple(sorted(unknown.items())),
     )
-    return Gathered(plan, tuple(failed))
+    return Gathered(plan, tuple(failed), tuple(unreachable))
 
 
 def _registered(action: GatewayAction, host: str) -> Mapping[str, Any]:

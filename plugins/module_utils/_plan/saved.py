@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._canonical import canonical_json
@@ -56,15 +56,16 @@ def _digest(document: Mapping[str, Any], key: str) -> str:
     return hmac.new(key.encode(), content, hashlib.sha256).hexdigest()
 
 
-def what_moved(document: Mapping[str, Any], now: FleetPlan) -> tuple[str, ...]:
+def what_moved(document: Mapping[str, Any], now: FleetPlan, unreachable: Collection[str] = ()) -> tuple[str, ...]:
     """Return why a plan does not hold any more, by the plan that would be made now; empty when it does.
 
-    Times of RFC 3339 in UTC are compared as text, as the collection writes them.
+    Times of RFC 3339 in UTC are compared as text, as the collection writes them. Hosts that are `unreachable` now are
+    not changed, whatever the plan says.
     """
-    return tuple(_moved(document[_OURS], now))
+    return tuple(_moved(document[_OURS], now, unreachable))
 
 
-def _moved(then: Mapping[str, Any], now: FleetPlan) -> Iterator[str]:
+def _moved(then: Mapping[str, Any], now: FleetPlan, unreachable: Collection[str]) -> Iterator[str]:
     if then["environment"] != now.environment:
         yield f"the plan is of the environment '{then['environment']}', this is '{now.environment}'"
     if then["workspace"] != now.workspace:
@@ -80,6 +81,8 @@ def _moved(then: Mapping[str, Any], now: FleetPlan) -> Iterator[str]:
     for name in sorted({*then["hosts"], *hosts}):
         if name not in then["hosts"]:
             yield f"{name}: is not in the plan"
+        elif name in unreachable:
+            continue
         elif name not in hosts:
             yield f"{name}: is in the plan, and {unknown.get(name, 'is not in this inventory')}"
         else:

@@ -220,6 +220,7 @@ def test_a_plan_that_holds() -> None:
     document = a_saved_plan(a_host("a"), a_host("b"))
     verify(document, KEY)
     assert what_moved(document, replace(a_plan(a_host("a"), a_host("b")), created_at=LATER, commit="")) == ()
+    assert what_moved(document, a_plan(a_host("a")), unreachable=["b"]) == ()
 
 
 @pytest.mark.parametrize(
