@@ -93,7 +93,7 @@ def install(wanted: Wanted, artifact: Path, run: Run) -> None:
     root = Path(wanted.root)
     _make_directory(root)
     _sweep(root)
-    staged = _stage(root, artifact)
+    staged = stage(root, artifact)
     try:
         check_version(staged, wanted.version, run, name="the artifact")
         with staged.open("rb") as binary:
@@ -152,7 +152,8 @@ def check_version(path: Path, version: str, run: Run, *, name: str = "") -> None
         raise EnvoyBinaryError(f"{name} is Envoy {found.group(1)}, expected {version}")
 
 
-def _stage(directory: Path, artifact: Path) -> Path:
+def stage(directory: Path, artifact: Path) -> Path:
+    """Return a new file in a directory with the binary that `artifact` is, or holds."""
     descriptor, name = tempfile.mkstemp(prefix=_STAGED, dir=directory)
     staged = Path(name)
     try:

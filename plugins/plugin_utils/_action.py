@@ -11,6 +11,7 @@ with nothing but an inventory.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import getpass
 from abc import abstractmethod
@@ -21,6 +22,7 @@ from typing import Any, ClassVar
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
+from ansible.template import Templar
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import GatewayError
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host, host_to_options
@@ -137,6 +139,18 @@ class GatewayAction(ActionBase):
         ours = set(self._group(self._given([_WORKSPACE_OPTION]).get(_WORKSPACE_OPTION), members))
         return tuple(host for host in members if host in ours)
 
+    def elsewhere(self, variables: Mapping[str, Any]) -> GatewayAction:
+        """This action as it would be with the variables of another host, which is not touched."""
+        other = copy.copy(self)
+        other.__dict__.pop("raw_spec", None)
+        other.variables = dict(variables)
+        other._templar = Templar(loader=self._loader, variables=other.variables)
+        return other
+
+    def host_options(self) -> dict[str, Any]:
+        """The options that say what the host looks like, as they are given."""
+        return self._validated(HOST_OPTIONS, self._given(HOST_OPTIONS))
+
     def host(self, options: Mapping[str, Any]) -> Host:
         """The Host that the options describe; raises HostOptionsError."""
         given = {name: value for name, value in options.items() if value is not None}
@@ -164,20 +178,31 @@ class GatewayAction(ActionBase):
         if any(name.startswith(PREFIXES) for name in others):
             # Only whether they exist is checked here: the session reads them, from more places than these.
             known.update(action_argument_spec())
-        validated = ArgumentSpecValidator(known).validate({**others, **self._given(self.OPTIONS)})
+        validated = self._validated(known, {**others, **self._given(self.OPTIONS)})
+        return {name: validated.get(name) for name in self.OPTIONS}
+
+    def _validated(self, known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        validated = ArgumentSpecValidator(dict(known)).validate(dict(given))
         if validated.error_messages:
             raise OptionsError("\n".join(validated.error_messages))
-        return {name: validated.validated_parameters.get(name) for name in self.OPTIONS}
+        found: dict[str, Any] = validated.validated_parameters
+        return found
 
     def _given(self, names: Iterable[str]) -> dict[str, Any]:
-        """The options among `names` that are given, as arguments or as variables."""
-        given = {}
+        """The options among `names` that are given, as arguments or variables. Raises OptionsError with all errors."""
+        given: dict[str, Any] = {}
+        wrong = []
         for name in names:
             variable = self.VARIABLES.get(name, PREFIX + name)
             if name in self._task.args:
                 given[name] = self._task.args[name]
             elif variable in self.variables:
-                given[name] = self.rendered(variable)
+                try:
+                    given[name] = self.rendered(variable)
+                except OptionsError as error:
+                    wrong.append(str(error))
+        if wrong:
+            raise OptionsError("\n".join(wrong))
         return given
 
     def rendered(self, variable: str) -> Any:

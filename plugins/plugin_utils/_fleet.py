@@ -130,9 +130,9 @@ def read_plan(action: GatewayAction, path: Path) -> Any:
         raise PlanFileError(f"the plan cannot be read: {path} is not JSON") from None
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes, what: str = "plan") -> None:
     """Write a file, in place. Raises PlanFileError."""
     try:
         path.write_bytes(content)
     except OSError as error:
-        raise PlanFileError(f"the plan cannot be written: {path}: {error.strerror}") from None
+        raise PlanFileError(f"the {what} cannot be written: {path}: {error.strerror}") from None

@@ -11,6 +11,7 @@ files alone: the host that validates a release has no spec.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -42,17 +43,23 @@ _KEY_SET = (
     '"x":"rIc_jZAhTp6OkWMHZWAtGX1f1WJNiWYPyidqI9ij8Es","y":"LurVs4ixrmQ1ktkr_M2ldq0gaa9TpAapTooSi9F7yUQ"}]}'
 )
 
+# In canonical JSON.
+_AUTHORITIES = re.compile(rb'"trusted_ca":\{"filename":"(?:[^"\\]|\\.)*"\}')
+
 Config = dict[str, Any]
 
 
-def fold(files: Mapping[str, bytes], *, dummy_secrets: bool = True) -> bytes:
+def fold(files: Mapping[str, bytes], *, dummy_secrets: bool = True, dummy_authorities: bool = False) -> bytes:
     """Return one static bootstrap, as JSON, of the files of a release (``envoy/…`` to content; others do not matter).
 
     With ``dummy_secrets`` the result reads no other file than the CAs: keys and certificates are replaced. Without it
-    they are read from where the release reads them. Raises :class:`ReleaseError` for files that do not belong together.
+    they are read from where the release reads them. With ``dummy_authorities`` the CAs are replaced, too, so that the
+    result can be validated where there is no gateway host. Raises :class:`ReleaseError` for files that do not belong
+    together.
     """
     try:
-        return canonical_json(_Fold(files, dummy_secrets=dummy_secrets).bootstrap())
+        folded = canonical_json(_Fold(files, dummy_secrets=dummy_secrets).bootstrap())
+        return _AUTHORITIES.sub(_dummy_authorities, folded) if dummy_authorities else folded
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         # The texts of these errors hold names of files and fields, no secrets: releases have none.
         reason = f"{type(error).__name__} {error}"
@@ -183,6 +190,10 @@ class _Fold:
         del credential["sds_config"]
         name = credential["name"]
         self._secrets[name] = {"name": name, "generic_secret": {"secret": {"inline_string": "dummy"}}}
+
+
+def _dummy_authorities(_found: re.Match[bytes]) -> bytes:
+    return b'"trusted_ca":' + canonical_json({"inline_string": _pem("certificate_chain", _CERTIFICATE)})
 
 
 def _contexts(value: Any) -> Iterator[Config]:

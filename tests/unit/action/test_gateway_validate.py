@@ -14,6 +14,7 @@ from ansible_collections.gatewayops.openai.plugins.action.gateway_plan_check imp
 from ansible_collections.gatewayops.openai.plugins.action.gateway_plan_file import ActionModule as PlanFile
 from ansible_collections.gatewayops.openai.plugins.action.gateway_promote import ActionModule as Promote
 from ansible_collections.gatewayops.openai.plugins.action.gateway_validate import ActionModule
+from ansible_collections.gatewayops.openai.plugins.action.gateway_validate_fleet import ActionModule as ValidateFleet
 from ansible_collections.gatewayops.openai.plugins.action.gateway_verify import ActionModule as Verify
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import GatewayAction
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._host_options import HOST_OPTIONS
@@ -67,7 +68,7 @@ def test_no_variable_of_the_collection_is_taken_for_a_misspelled_one(
 ) -> None:
     documented = yaml.safe_load((ROOT / "roles" / "gateway" / "meta" / "argument_specs.yml").read_text())
     names = {name for entry in documented["argument_specs"].values() for name in entry["options"]}
-    actions = (Verify, Plan, PlanFile, PlanCheck, Drift, Promote)
+    actions = (Verify, ValidateFleet, Plan, PlanFile, PlanCheck, Drift, Promote)
     of_actions = {variable for action in actions for variable in action.VARIABLES.values()}
     plain = {"gateway_serial", "gateway_environment", "gateway_drift_repair", "gateway_rollout_verify"}
     plain |= {"gateway_rollback", "gateway_max_unreachable"}

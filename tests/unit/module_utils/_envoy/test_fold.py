@@ -119,3 +119,8 @@ def test_a_missing_file(path: str) -> None:
 def test_a_broken_file(content: bytes) -> None:
     with pytest.raises(ReleaseError, match="do not belong together"):
         fold({**files(), "envoy/lds.json": content})
+
+
+def test_offline_not_even_the_authorities_of_a_host_are_read() -> None:
+    assert b'"filename"' in fold(files())
+    assert b'"filename"' not in fold(files(), dummy_authorities=True)
