@@ -25,7 +25,13 @@ def read_by(program: str, *arguments: str | Path, cwd: Path = ROOT) -> subproces
     return subprocess.run(
         [str(readers() / program), *map(str, arguments)],
         cwd=cwd,
-        env={"PATH": str(readers()), "HOME": str(cwd), "NO_COLOR": "1", "LANG": "C.UTF-8"},
+        env={
+            "PATH": str(readers()),
+            "GIT_PYTHON_REFRESH": "quiet",
+            "HOME": str(cwd),
+            "NO_COLOR": "1",
+            "LANG": "C.UTF-8",
+        },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
