@@ -35,7 +35,8 @@ class ActionModule(GatewayAction):
 
     def act(self) -> dict[str, Any]:
         options = self.options()
-        plan = gather(self, options["environment"], timedelta()).plan
+        gathered = gather(self, options["environment"], timedelta())
+        plan = gathered.plan
         document = drift_document(plan)
         if options["path"]:
             write_file(Path(options["path"]), canonical_json(document) + b"\n")
@@ -43,10 +44,12 @@ class ActionModule(GatewayAction):
             _replace(Path(options["metrics"]), render_metrics(plan, time.time()).encode())
         self._display.display(render_terminal(plan).replace("\nPlan: ", "\nDrift: "))
         result = {"changed": False, "drift": plan.changed, "hosts": document["hosts"], "unknown": document["unknown"]}
-        if plan.changed and options["fail"]:
-            differing = [name for name, host in document["hosts"].items() if host["drift"]]
-            return {**result, "failed": True, "msg": f"not as specified: {', '.join(differing)}"}
-        return result
+        differing = [name for name, host in document["hosts"].items() if host["drift"]]
+        why = [f"not as specified: {', '.join(differing)}"] if differing else []
+        # A schedule that cannot look must not be a green one.
+        lost = (*gathered.failed, *gathered.unreachable)
+        why += [f"nothing is known of {', '.join(lost)}"] if lost else []
+        return {**result, "failed": True, "msg": "; ".join(why)} if why and options["fail"] else result
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -46,7 +46,7 @@ class ActionModule(GatewayAction):
             raise OptionsError(f"ttl: {error}, such as 24h or 7d: '{options['ttl']}'") from None
         gathered = gather(self, options["environment"], lifetime)
         plan = gathered.plan
-        document = plan_document(plan, errored=bool(gathered.failed))
+        document = plan_document(plan, errored=bool(gathered.failed or gathered.unreachable))
         if options["key"]:
             document = signed(document, plan_key(self, options["key"]))
         path = Path(options["path"])

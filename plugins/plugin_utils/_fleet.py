@@ -66,7 +66,7 @@ def gather(action: GatewayAction, environment: str | None, lifetime: timedelta) 
             failed.append(host)
             unknown[host] = f"no plan could be made: {_one_line(result)}"
         elif "planned" not in result:
-            unknown[host] = "was not looked at"
+            unknown[host] = "left out by --tags" if _has_tags(action) else "was not looked at"
         else:
             plans.append(host_plan(host, result["planned"]))
     directory = action.variables.get("inventory_dir") or ""
@@ -81,6 +81,12 @@ def gather(action: GatewayAction, environment: str | None, lifetime: timedelta) 
         unknown=tuple(sorted(unknown.items())),
     )
     return Gathered(plan, tuple(failed), tuple(unreachable))
+
+
+def _has_tags(action: GatewayAction) -> bool:
+    """Whether the run was told to leave out tasks."""
+    given = action.variables.get("ansible_run_tags") or ["all"]
+    return list(given) != ["all"] or bool(action.variables.get("ansible_skip_tags"))
 
 
 def _registered(action: GatewayAction, host: str) -> Mapping[str, Any]:

@@ -108,6 +108,18 @@ def test_hosts_that_cannot_be_reached_are_named(gateway: Gateway) -> None:
         document = json.loads((gateway.directory / "plan.json").read_text())
         assert "nothing is known of 1 host" in ran.output
         assert document["gateway"]["unknown"]["gw2"].startswith("cannot be reached: ")
+        assert document["errored"]
+        assert not document["complete"]
+        assert "- `gw2`: cannot be reached: " in (gateway.directory / "plan.md").read_text()
+        tagged = gateway.play("plan", "--tags", "none-of-ours", "--limit", "gw1")
+        assert tagged.status == 0, tagged.output
+        assert "Nothing is known of 2 hosts\n" in tagged.output
+        document = json.loads((gateway.directory / "plan.json").read_text())
+        assert document["gateway"]["unknown"] == {"gw1": "left out by --tags", "gw2": "left out by --limit"}
+        assert (document["errored"], document["complete"], document["applyable"]) == (False, False, False)
+        drift = gateway.play("drift", "--limit", "gw2")
+        assert drift.status == 2
+        assert "nothing is known of gw2" in drift.output
         limited = gateway.play("plan", "--limit", "gw1")
         assert limited.status == 0, limited.output
         document = json.loads((gateway.directory / "plan.json").read_text())

@@ -154,6 +154,8 @@ class FleetPlan:
     @property
     def summary(self) -> str:
         """The line that ends the plan, in the words of Terraform."""
+        if self.unknown and not self.hosts:
+            return f"Nothing is known of {several(len(self.unknown), 'host')}"
         if not self.changed:
             text = f"No changes. {several(len(self.hosts), 'host')} as specified"
         else:

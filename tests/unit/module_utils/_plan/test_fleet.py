@@ -259,6 +259,11 @@ def test_a_plan_that_does_not_hold(now: dict[str, Any], said: str) -> None:
     assert what_moved(a_saved_plan(a_host("a")), replace(a_plan(a_host("a")), **now)) == (said,)
 
 
+def test_where_nothing_is_known_nothing_is_said_to_be_unchanged() -> None:
+    assert a_plan(gw1="cannot be reached", gw2="left out by --limit").summary == "Nothing is known of 2 hosts"
+    assert a_plan(same("a"), gw2="").summary == "No changes. 1 host as specified; nothing is known of 1 host"
+
+
 def of_workspace(*names: str) -> FleetPlan:
     return a_plan(*(a_host(name, after={**AFTER, "gateway_workspace": {"name": name}}) for name in names))
 
