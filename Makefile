@@ -50,6 +50,10 @@ build: env ## The tarball that ansible-galaxy installs
 docs: env ## Generate the documentation again
 	@.cache/venv/bin/python tools/docs
 
+.PHONY: guide
+guide: env ## Run the user's guide here; write its outputs and pictures again
+	@.cache/venv/bin/python tools/guide
+
 bench-%: env ## tests/benchmarks/NAME.py
 	@.cache/venv/bin/python tests/benchmarks/$*.py
 

@@ -89,8 +89,10 @@ FINDING = {
 }
 
 
-def a_host(name: str, before: Resources = BEFORE, after: Resources = AFTER, **more: Any) -> HostPlan:
-    """What would happen on a host."""
+def a_host(name: str, before: Resources | None = None, after: Resources | None = None, **more: Any) -> HostPlan:
+    """What would happen on a host; unless they are given the resources are BEFORE and AFTER."""
+    before = BEFORE if before is None else before
+    after = AFTER if after is None else after
     values = {
         "active": "0" * 16,
         "release": "1" * 16,

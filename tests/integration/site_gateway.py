@@ -189,7 +189,7 @@ def a_gateway() -> Iterator[Gateway]:
             try:
                 yield gateway
             finally:
-                _end(directory)
+                end_processes(directory)
     finally:
         server.stop()
         shutil.rmtree(directory)
@@ -252,7 +252,7 @@ def _variables(
     }
 
 
-def _end(directory: Path) -> None:
+def end_processes(directory: Path) -> None:
     """End the gateway's processes: those whose command line or working directory is below the directory."""
     deadline = time.monotonic() + 20
     while pids := list(_pids(directory)):

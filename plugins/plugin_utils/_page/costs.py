@@ -173,6 +173,7 @@ class _Side:
         self._names = ModelNames(self._models)
         self._prices = {name: _price(model) for name, model in self._models.items()}
         self._shared = {name: count(part(model, "limits"), "tokens_per_day") for name, model in self._models.items()}
+        self._dearest: dict[tuple[str, ...], tuple[tuple[str, ...], tuple[str, ...]]] = {}
 
     def day(self, name: str) -> tuple[Decimal | None, tuple[str, ...]]:
         """What a consumer's tokens of a day cost at most, and which of its models have no price."""
@@ -180,34 +181,46 @@ class _Side:
             return None, ()
         consumer = self.consumers[name]
         limits = part(consumer, "limits")
-        allowed = self._names.matching_any(texts(consumer, "models"))
-        caps = self._caps(allowed, part(limits, "models"))
+        models, unpriced = self._allowed(texts(consumer, "models"))
+        stated = self._stated(part(limits, "models"))
         left = count(limits, "tokens_per_day")
-        if left is None and any(cap is None for cap in caps.values()):
+        if left is None and any(self._cap(model, stated) is None for model in (*models, *unpriced)):
             return None, ()
-        prices = {model: price for model in allowed if (price := self._prices[model])}
-        if len(prices) < len(allowed):
-            return None, tuple(model for model in allowed if model not in prices)
-        # The dearest model first, as far as its own limit goes: nobody can spend more.
+        if unpriced:
+            return None, unpriced
         spent = Decimal(0)
-        for model in sorted(allowed, key=lambda model: prices[model].highest, reverse=True):
-            taken = min(limit for limit in (caps[model], left) if limit is not None)
-            spent += taken * prices[model].highest
+        for model, price in ((model, self._prices[model]) for model in models):
+            taken = min(limit for limit in (self._cap(model, stated), left) if limit is not None)
+            spent += taken * (price.highest if price else 0)
             left = None if left is None else left - taken
+            if left == 0:
+                break
         return spent / _MILLION, ()
 
-    def _caps(self, allowed: tuple[str, ...], limits: Mapping[str, Any]) -> dict[str, int | None]:
-        """The tokens of a day for each model: the limit of its own name, else the lowest of patterns; that of all."""
+    def _allowed(self, patterns: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The models of a consumer, the dearest first: nobody can spend more. And those without a price."""
+        if patterns not in self._dearest:
+            allowed = self._names.matching_any(patterns)
+            prices = [(-price.highest, model) for model in allowed if (price := self._prices[model])]
+            unpriced = tuple(model for model in allowed if not self._prices[model])
+            self._dearest[patterns] = (tuple(model for _price, model in sorted(prices)), unpriced)
+        return self._dearest[patterns]
+
+    def _stated(self, limits: Mapping[str, Any]) -> dict[str, int]:
+        """A consumer's tokens of a day by model: the limit of its own name, else the lowest of patterns."""
+        by_pattern = {
+            pattern: limit for pattern in limits if (limit := count(limits[pattern], "tokens_per_day")) is not None
+        }
         stated: dict[str, int] = {}
-        by_pattern = {pattern: limit for pattern in limits if (limit := count(limits[pattern], "tokens_per_day"))}
         for pattern, limit in by_pattern.items():
             for model in self._names.matching(pattern):
                 stated[model] = min(stated.get(model, limit), limit)
-        caps: dict[str, int | None] = {}
-        for model in allowed:
-            found = (by_pattern.get(model, stated.get(model)), self._shared[model])
-            caps[model] = min((limit for limit in found if limit is not None), default=None)
-        return caps
+        return {model: by_pattern.get(model, limit) for model, limit in stated.items()}
+
+    def _cap(self, model: str, stated: Mapping[str, int]) -> int | None:
+        """How many tokens of a model a consumer can use in a day, by its own limit and that of all consumers."""
+        found = (stated.get(model), self._shared[model])
+        return min((limit for limit in found if limit is not None), default=None)
 
 
 def money(amount: Decimal) -> str:

@@ -19,12 +19,22 @@ WORDS = {CREATE: "added", UPDATE: "changed", DELETE: "removed", SAME: "unchanged
 #: So many letters fit into a box: of a name, and of the smaller line below it.
 _NAME = 24
 _DETAIL = 31
+#: So many connections that change have a sign each.
+_SIGNED = 20
 #: So many connections that change are told to those who do not see the picture.
 _TOLD = 20
 
 
 def draw(topology: Topology, layout: Layout, key: str) -> Markup:
     """Return the picture. ``key`` makes its ids unique in the page."""
+    statuses = {node.id: node.status for node in topology.nodes}
+    changed = [wire.edge for wire in layout.wires if wire.edge.status != SAME]
+    # Among many the signs would hide each other, and the box at one end has the same already.
+    signed = {
+        edge
+        for edge in changed
+        if len(changed) <= _SIGNED or edge.status not in (statuses[edge.source], statuses[edge.target])
+    }
     lines = [
         Markup(
             '<svg viewBox="0 0 {w:g} {h:g}" width="{w:g}" height="{h:g}" role="img"'
@@ -34,7 +44,10 @@ def draw(topology: Topology, layout: Layout, key: str) -> Markup:
         Markup('<desc id="{}-d">{}</desc>').format(key, describe(topology)),
         *(_heading(topology, number, left) for number, left in enumerate(layout.columns)),
         # What changes is drawn last, over the rest.
-        *map(_wire, sorted(layout.wires, key=lambda wire: wire.edge.status != SAME)),
+        *(
+            _wire(wire, signed=wire.edge in signed)
+            for wire in sorted(layout.wires, key=lambda wire: wire.edge.status != SAME)
+        ),
         *map(_box, layout.boxes),
         Markup("</svg>"),
     ]
@@ -66,7 +79,7 @@ def _heading(topology: Topology, number: int, left: float) -> Markup:
     )
 
 
-def _wire(wire: Wire) -> Markup:
+def _wire(wire: Wire, *, signed: bool) -> Markup:
     edge = wire.edge
     bend = (wire.x2 - wire.x1) / 2
     path = Markup('<path d="M{:g} {:g}C{:g} {:g} {:g} {:g} {:g} {:g}"/>').format(
@@ -74,7 +87,7 @@ def _wire(wire: Wire) -> Markup:
     )
     words = ", ".join(filter(None, ("fallback" if edge.fallback else "", WORDS[edge.status], edge.detail)))
     sign = Markup("")
-    if edge.status != SAME:
+    if signed:
         x, y = wire.x1 + bend, (wire.y1 + wire.y2) / 2
         sign = Markup('<circle cx="{x:g}" cy="{y:g}" r="7"/><text x="{x:g}" y="{t:g}">{sign}</text>').format(
             x=x, y=y, t=y + 4, sign=SIGNS[edge.status]

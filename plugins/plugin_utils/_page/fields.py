@@ -75,9 +75,9 @@ def _marked(items: Any, mark: str) -> tuple[Line, ...]:
 
 def _lines(value: Any) -> tuple[Line, ...]:
     """The lines of a value: one for each item of a list of objects, or of references."""
-    if value is ABSENT or value is None:
+    if value is ABSENT or not is_given(value):
         return ()
-    if isinstance(value, (list, tuple)) and value and (_has_objects(value) or LITERAL in value):
+    if isinstance(value, (list, tuple)) and (_has_objects(value) or LITERAL in value):
         return _few([_line(item) for item in value])
     return (_line(value),)
 
