@@ -14,6 +14,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._plan.diff impor
     render_diff,
     summarize,
 )
+from ansible_collections.gatewayops.openai.plugins.module_utils._plan.terminal import process_note
 from ansible_collections.gatewayops.openai.plugins.module_utils._release import rotation
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import GatewayAction
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._activate import (
@@ -87,5 +88,7 @@ class ActionModule(GatewayAction):
         }
         if self._task.diff and answer.get("changed"):
             secrets = "".join(f"{line}\n" for line in rotation.lines(names, files))
-            result["diff"] = {"prepared": secrets + render_diff(changes)}
+            note = process_note(answer["process"], answer["process_why"])
+            process = f"  {note}\n" if note else ""
+            result["diff"] = {"prepared": secrets + render_diff(changes) + process}
         return result

@@ -50,6 +50,7 @@ class ActionModule(GatewayAction):
             spec_digest=compiled.spec_digest,
             envoy_version=answer["envoy_version"],
             process=answer["process"],
+            process_why=tuple(answer["process_why"]),
             changed=answer["changed"],
             before=before,
             after=compiled.resources,

@@ -95,6 +95,10 @@ planned:
     process:
       description: What happens to Envoy, as M(gatewayops.openai.gateway_release) says it.
       type: str
+    process_why:
+      description: Why, as M(gatewayops.openai.gateway_release) says it.
+      type: list
+      elements: str
     before:
       description: The resources that are served, by address; not there when they are as RV(planned.after).
       type: dict

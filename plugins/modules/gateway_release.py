@@ -193,6 +193,14 @@ process:
   returned: when O(state) is not V(absent)
   type: str
   sample: reload
+process_why:
+  description:
+    - Why that happens to the process. With V(reload) the files that differ; with V(replace) those that a process reads
+      only when it starts, with the settings that differ, another version of Envoy, or what else the process lacks.
+  returned: when O(state) is not V(absent)
+  type: list
+  elements: str
+  sample: ["/etc/systemd/system/openai-gateway@.service (ExecStart --concurrency, MemoryMax)"]
 envoy_version:
   description: The version of Envoy's binary.
   returned: when O(state) is not V(absent)

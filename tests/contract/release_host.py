@@ -29,6 +29,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._release.run imp
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
 
 MIGRATE = Path("/proc/sys/net/ipv4/tcp_migrate_req")
+WATCHES = Path("/proc/sys/fs/inotify/max_user_instances")
 KEY = "sk-alice"
 
 
@@ -39,6 +40,8 @@ class Site:
         self.folder = folder
         self.provider = provider
         self.port, self.metrics = free_port(), free_port()
+        #: Of references whose value is none that `secret_of` would make.
+        self.values: dict[str, str] = {}
         self.host: Host = host_from_options(
             {
                 "service_manager": "supervisor",
@@ -73,7 +76,7 @@ class Site:
     def request(self, raw: Mapping[str, Any], **more: Any) -> Request:
         """What the action asks for."""
         bundle = self.bundle(raw)
-        table = Values({})
+        table = Values(self.values)
         secrets = {
             file.name: file.render({source: table.of(source) for source in file.references}) for file in bundle.secrets
         }
@@ -277,7 +280,10 @@ def site() -> Iterator[Site]:
 
 @contextmanager
 def migrating_requests() -> Iterator[None]:
-    """Connections that wait at a listener that closes go to the other one, as the gateway sets it under systemd."""
+    """The kernel settings of a gateway, which a release makes under systemd only, see `_host/systemd.py`."""
+    with suppress(OSError):
+        if int(WATCHES.read_text()) < 1024:  # more is no harm to anybody, so it stays
+            WATCHES.write_text("1024")
     before = MIGRATE.read_text()
     try:
         with suppress(OSError):

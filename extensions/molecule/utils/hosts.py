@@ -61,12 +61,16 @@ class Host:
         assert done.returncode == 0, f"{self.name}: {command}: {done.stderr}{done.stdout}"
         return done.stdout.rstrip("\n")
 
-    def restart(self) -> None:
-        """Restart the machine: what it had in memory is gone. It keeps its addresses, which podman would change."""
+    def restart(self, *, seconds: int = 10) -> None:
+        """Restart the machine: what it had in memory is gone. It keeps its addresses, which podman would change.
+
+        What takes longer than `seconds` to stop is killed.
+        """
         name = f"{_CONTAINERS}-{self.name}"
         addresses, card = scenario.addresses(), self.out("cat /sys/class/net/eth0/address")
         subprocess.run([*self._ssh[:-1], "-O", "exit", self._ssh[-1]], check=False, capture_output=True)
-        subprocess.run([_PODMAN, "restart", name], check=True, capture_output=True, timeout=60)
+        restart = [_PODMAN, "restart", "--time", str(seconds), name]
+        subprocess.run(restart, check=True, capture_output=True, timeout=60 + seconds)
         hosts = "".join(f"{address} {host}\n" for host, address in addresses.items())
         old = f"ip link set eth0 address {card} && ip address replace {addresses[self.name]}/24 dev eth0"
         execute = [_PODMAN, "exec", "--interactive", name, "sh", "-c", f"{old} && cat >>/etc/hosts"]

@@ -33,6 +33,8 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model impo
 _HEAD = "# Part of a release of the gateway: changes are undone by the next run.\n"
 #: Each connection takes one file on the client's side and one on the provider's.
 _OPEN_FILES = 65536
+#: Files that Envoy may watch, in both instances.
+_WATCHES = 8192
 #: What crashes must not write its memory, with all secrets, to a disk. systemd-coredump(8) honours it too.
 _NO_CORE = "LimitCORE=0\n"
 
@@ -200,8 +202,17 @@ def tmpfiles(host: Host) -> str:
 
 
 def sysctl() -> str:
-    """See ip-sysctl: connections that wait at a listener that closes go to the other instance, not into the void."""
-    return f"{_HEAD}# '-': inside a container it may not be allowed to be set.\n-net.ipv4.tcp_migrate_req = 1\n"
+    """The kernel settings without which changes lose requests, see ip-sysctl and inotify(7).
+
+    Connections that wait at a listener that closes go to the other instance, not into the void. And Envoy takes an
+    inotify instance for each file that it watches, one for each key and certificate among them: where the user has none
+    left it aborts, also while it serves. Linux grants 128, to both instances together.
+    """
+    return (
+        f"{_HEAD}# '-': inside a container they may not be allowed to be set.\n"
+        "-net.ipv4.tcp_migrate_req = 1\n"
+        f"-fs.inotify.max_user_instances = {_WATCHES}\n"
+    )
 
 
 def logrotate(spec: Spec, host: Host) -> str:

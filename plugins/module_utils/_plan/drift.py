@@ -36,6 +36,7 @@ def _host(host: HostPlan) -> dict[str, Any]:
         "drift": host.changed,
         "release": host.active,
         "process": host.process,
+        "process_why": list(host.process_why),
         **{name: _resources(host, action) for name, action in _ACTIONS.items()},
         "files": list(host.drift),
         "secrets": None if host.secrets is None else list(host.secrets),

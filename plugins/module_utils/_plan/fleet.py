@@ -30,8 +30,8 @@ class HostPlan:
 
     `before` are the resources of the release `active`, which is served now ('' and none without one), `after` those of
     the release `release`. `drift` is what somebody else changed on the host. `process` is what happens to Envoy:
-    `none`, `start`, `reload` or `replace`. `in_use` are consumers that are removed, with the requests that they
-    sent within the last hour. `secrets` are those that are others in the stores, as lines; None when
+    `none`, `start`, `reload` or `replace`, and `process_why` is why. `in_use` are consumers that are removed, with the
+    requests that they sent within the last hour. `secrets` are those that are others in the stores, as lines; None when
     the stores were not asked. `changed` is whether anything on the host changes.
     """
 
@@ -47,12 +47,18 @@ class HostPlan:
     drift: tuple[str, ...]
     findings: tuple[Mapping[str, str], ...]
     secrets: tuple[str, ...] | None = None
+    process_why: tuple[str, ...] = ()
     in_use: Mapping[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for a task's result, from which :func:`host_plan` makes it again."""
         data = {name: getattr(self, name) for name in _PLAIN}
-        data.update(after=self.after, drift=list(self.drift), findings=[dict(each) for each in self.findings])
+        data.update(
+            process_why=list(self.process_why),
+            after=self.after,
+            drift=list(self.drift),
+            findings=[dict(each) for each in self.findings],
+        )
         if self.secrets is not None:
             data["secrets"] = list(self.secrets)
         # Nothing changes on most hosts, and a result goes through a pipe.
@@ -67,7 +73,10 @@ class HostPlan:
     def likeness(self) -> bytes:
         """What hosts that would change alike have in common."""
         return canonical_json(
-            [self.before, self.after, self.process, self.changed, list(self.drift), list(self.secrets or ())]
+            [
+                *(self.before, self.after, self.process, list(self.process_why), self.changed),
+                *(list(self.drift), list(self.secrets or ())),
+            ]
         )
 
 
@@ -81,6 +90,7 @@ def host_plan(host: str, data: Mapping[str, Any]) -> HostPlan:
         before=data.get("before", data["after"]),
         after=data["after"],
         drift=tuple(data["drift"]),
+        process_why=tuple(data.get("process_why", ())),
         secrets=tuple(data["secrets"]) if "secrets" in data else None,
         findings=tuple(data["findings"]),
         **{name: data[name] for name in _PLAIN},

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.diff import render_changes
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.fleet import FleetPlan, HostPlan
@@ -14,8 +14,8 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._plan.fleet impo
 PROCESS = {
     "none": "",
     "start": "Envoy is started",
-    "reload": "Envoy reads its files again",
-    "replace": "another Envoy takes over, the old one is drained",
+    "reload": "reload: Envoy reads its files again",
+    "replace": "replace the process: another Envoy takes over, the old one is drained",
 }
 
 
@@ -36,9 +36,14 @@ def notes(plan: HostPlan) -> list[str]:
     """What changes on a host beside its resources, each in a sentence without an end."""
     found = [f"changed on the host: {what}" for what in plan.drift]
     found += [f"{what}: another one in its store" for what in plan.secrets or ()]
-    if PROCESS.get(plan.process, plan.process):
-        found.append(PROCESS.get(plan.process, plan.process))
-    return found
+    what = process_note(plan.process, plan.process_why)
+    return [*found, what] if what else found
+
+
+def process_note(process: str, why: Sequence[str]) -> str:
+    """What happens to Envoy, and why; '' when nothing does."""
+    what = PROCESS.get(process, process)
+    return f"{what} ({', '.join(why)})" if what and why else what
 
 
 def _besides(plan: HostPlan) -> Iterator[str]:

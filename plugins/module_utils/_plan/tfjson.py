@@ -78,6 +78,7 @@ def host_document(host: HostPlan) -> dict[str, Any]:
         "spec_digest": host.spec_digest,
         "envoy_version": host.envoy_version,
         "process": host.process,
+        "process_why": list(host.process_why),
         "drift": list(host.drift),
         "in_use": dict(host.in_use),
         "changed": host.changed,

@@ -13,6 +13,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files im
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.guard import Guard
 from ansible_collections.gatewayops.openai.plugins.module_utils._release import (
     admin,
+    causes,
     checks,
     delivery,
     history,
@@ -78,6 +79,8 @@ class Plan:
     back: str
     #: What happens to the process: NONE, START, RELOAD, REPLACE.
     process: str
+    #: Why that, in a few words each.
+    why: tuple[str, ...]
     #: The instance that serves now and goes on serving; '' when it has to be started or replaced.
     keeper: str
     #: Instances that serve beside the keeper and must not.
@@ -136,9 +139,11 @@ def make_plan(site: Site, view: View, target: Target, request: Request) -> Plan:
     changed, removed, in_the_end = _secrets(site, view, target, request)
     keeper = _keeper(site, view, target, expected)
     # A unit that somebody changed may be what the process was started with.
-    if any(path in admin.process_files({path: ""}) for path in writes) or (
-        _is_deaf(site, view, keeper, target, frozenset(changed))
-    ):
+    altered = [path[len("host") :] for path in writes if admin.process_files({path: ""})]
+    deaf = tuple(f"{path} is not as released" for path in altered if keeper) or _deaf(
+        site, view, keeper, target, frozenset(changed)
+    )
+    if deaf:
         keeper = ""
     unpruned = view.active == target.digest == digest_of(view.linked) and view.linked != target.digest
     accepted = bool(keeper) and not site.live.missing(keeper, expected)
@@ -153,6 +158,7 @@ def make_plan(site: Site, view: View, target: Target, request: Request) -> Plan:
         before=view.active,
         back=back,
         process=process,
+        why=_why(site, view, target, process, deaf),
         keeper=keeper,
         drain=tuple(each.name for each in others if each.state in (RUNNING, STARTING, FAILED)),
         choose=at_boot is not None and (not at_boot or any(each.at_boot for each in others)),
@@ -205,12 +211,27 @@ def _keeper(site: Site, view: View, target: Target, expected: Mapping[str, str])
     return max(fitting, key=rank).name if fitting else ""
 
 
-def _is_deaf(site: Site, view: View, keeper: str, target: Target, changed: frozenset[str]) -> bool:
-    """Whether the keeper offers no metrics, or has not read secrets that are as they should be."""
+def _deaf(site: Site, view: View, keeper: str, target: Target, changed: frozenset[str]) -> tuple[str, ...]:
+    """Why the keeper is of no use: it offers no metrics, or has not read secrets that are as they should be."""
     if not keeper:
-        return False
+        return ()
+    problem = site.live.metrics_problem(target.envoy)
+    if problem:
+        return (problem,)
     reads = checks.secret_files(site.host, target.envoy) - changed
-    return bool(site.live.metrics_problem(target.envoy) or delivery.unread(site, [view.instances[keeper]], reads))
+    unread = delivery.unread(site, [view.instances[keeper]], reads)
+    return ("it has not read all secrets",) if unread else ()
+
+
+def _why(site: Site, view: View, target: Target, process: str, deaf: tuple[str, ...]) -> tuple[str, ...]:
+    if deaf or process in (NONE, START):
+        return deaf
+    old = causes.released(site.layout.release(view.active)) if view.active else {}
+    if process == RELOAD:
+        return causes.of_reload(old, target.xds)
+    builds = frozenset(site.live.build(each.name) for each in view.running)
+    new = {path: file.content for path, file in target.files.items()}
+    return (*causes.of_binary(builds, site.envoy.build()), *causes.of_replacement(old, new))
 
 
 def _runs_link(site: Site, view: View, keeper: str) -> bool:

@@ -19,6 +19,7 @@ DONE = {
     "digest": "new",
     "previous": "old",
     "process": "reload",
+    "process_why": ["envoy/cds.json"],
     "message": "reloaded",
     "secrets_changed": ["provider-openai-c6275da3.json"],
     "rotated": {"consumers": [], "providers": ["openai"], "listeners": [], "issuers": []},
@@ -88,6 +89,7 @@ def test_the_result_names_what_changes(run: Run, spec: dict[str, Any]) -> None:
         "  ~ gateway_consumers.search\n"
         "      limits.requests_per_minute: 600 -> 1200\n"
         "Plan: 0 to add, 1 to change, 0 to remove\n"
+        "  reload: Envoy reads its files again (envoy/cds.json)\n"
     )
 
 

@@ -18,6 +18,7 @@ ANSWER = {
     "active": "old",
     "previous": "old",
     "process": "reload",
+    "process_why": ["envoy/cds.json"],
     "envoy_version": "1.40.0",
     "drift": [],
     "in_use": {},
