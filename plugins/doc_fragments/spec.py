@@ -381,10 +381,16 @@ options:
       - C(plain_secret), by default V(deny) - A secret stands in the spec itself instead of a reference to it.
       - C(jwks_over_plain_http), by default V(deny) - The keys of an issuer of tokens are read over plain HTTP
         from another host.
+      - C(provider_without_tls), by default V(off) - A provider is asked over plain HTTP on another host, as servers
+        in one's own network often are.
       - C(otlp_without_tls), by default V(warn) - C(gateway_otlp) sends over plain HTTP to a host that is not
         a loopback address.
       - C(rate_limit_service_without_tls), by default V(warn) - C(gateway_rate_limit_service) has no C(tls) and
         an address that is not a loopback address.
+      - C(certificate_expired), by default V(deny) - A certificate, or every CA of a bundle, that is written in
+        the spec has ended. Those that a reference or a path names are not read.
+      - C(certificate_expires), by default V(warn) - A certificate, or every CA of a bundle, that is written in
+        the spec ends within 30 days.
       - C(prompt_logging), by default V(warn) - C(gateway_prompt_log) is there; also when its time has come.
       - C(prompt_logging_period), by default V(deny) - C(gateway_prompt_log) ends more than 90 days ahead.
       - C(consumer_without_limit), by default V(warn) - A consumer has no limit, or only for some of what it may

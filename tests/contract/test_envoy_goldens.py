@@ -50,6 +50,12 @@ def test_envoy_takes_it(case: Case, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+def test_the_admin_interface_has_no_address(case: Case) -> None:
+    found = [json.loads(file.content)["admin"] for file in case.bundle().files if "/bootstrap-" in file.path]
+    assert [list(admin["address"]) for admin in found] == [["pipe"], ["pipe"]]
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
 def test_every_cluster_that_a_route_names_is_there(case: Case) -> None:
     files = {path: json.loads(content) for path, content in xds_of(case.bundle()).items()}
     clusters = {cluster["name"] for cluster in files["envoy/cds.json"]["resources"]}

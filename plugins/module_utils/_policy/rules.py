@@ -11,8 +11,10 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Callable
 
+from ansible_collections.gatewayops.openai.plugins.module_utils._policy.certificates import certificate_ends
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.access import allowed_models
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.endpoints import UNSEEN_MODELS
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.limits import (
@@ -28,6 +30,8 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls impor
 
 #: So many releases on a host are enough to go back to one that worked.
 LEAST_RELEASES = 3
+#: How many days before its end a certificate is to be renewed.
+RENEWAL_DAYS = 30
 #: How many days ahead the end of a prompt log may be.
 MOST_PROMPT_DAYS = 90
 # Parts of the names of headers that hold a secret, such as authorization and x-api-key.
@@ -107,6 +111,32 @@ def _plain_secret(spec: Spec) -> Iterator[Place]:
                 "holds a secret itself instead of a reference to it",
                 "store the secret and write a reference such as vault://MOUNT/PATH#FIELD; "
                 "a value that was committed counts as disclosed",
+            )
+
+
+def _day(moment: float) -> str:
+    return datetime.fromtimestamp(moment, tz=timezone.utc).date().isoformat()
+
+
+def _certificate_expired(spec: Spec) -> Iterator[Place]:
+    for path, end in certificate_ends(spec):
+        if end <= time.time():
+            yield Place(path, f"ended on {_day(end)}: nobody accepts it any more", "renew the certificate")
+
+
+def _certificate_expires(spec: Spec) -> Iterator[Place]:
+    for path, end in certificate_ends(spec):
+        if time.time() < end <= time.time() + RENEWAL_DAYS * 86400:
+            yield Place(path, f"ends on {_day(end)}", "renew the certificate before that day")
+
+
+def _provider_without_tls(spec: Spec) -> Iterator[Place]:
+    for provider in spec.providers:
+        if any(url.scheme == "http" and not _is_loopback(url.host) for url in provider.base_urls):
+            yield Place(
+                f"gateway_providers.{provider.name}.base_url",
+                "is asked over plain HTTP, where its key, prompts and answers can be read by others",
+                "use https, or a provider on the host itself",
             )
 
 
@@ -262,6 +292,12 @@ RULES = (
         _jwks_over_plain_http,
     ),
     Rule(
+        "provider_without_tls",
+        "off",
+        "A provider is asked over plain HTTP on another host, as servers in one's own network often are.",
+        _provider_without_tls,
+    ),
+    Rule(
         "otlp_without_tls",
         "warn",
         "C(gateway_otlp) sends over plain HTTP to a host that is not a loopback address.",
@@ -272,6 +308,19 @@ RULES = (
         "warn",
         "C(gateway_rate_limit_service) has no C(tls) and an address that is not a loopback address.",
         _rate_limit_service_without_tls,
+    ),
+    Rule(
+        "certificate_expired",
+        "deny",
+        "A certificate, or every CA of a bundle, that is written in the spec has ended. Those that a reference or a "
+        "path names are not read.",
+        _certificate_expired,
+    ),
+    Rule(
+        "certificate_expires",
+        "warn",
+        f"A certificate, or every CA of a bundle, that is written in the spec ends within {RENEWAL_DAYS} days.",
+        _certificate_expires,
     ),
     Rule(
         "prompt_logging",

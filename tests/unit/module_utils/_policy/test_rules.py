@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from spec_examples import REMOVED, changed, every_key
+from unit.module_utils._policy.test_certificates import in_days
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import Finding, PolicyError
 from ansible_collections.gatewayops.openai.plugins.module_utils._policy.check import check_policies
@@ -201,11 +202,30 @@ def test_every_rule_takes_every_severity(rule: Any, severity: str) -> None:
         (("gateway_release_keep",), 2),
         (("gateway_provider_regions",), ["us-east-1"]),
         (("gateway_providers", "azure_eu", "region"), "us-east-1"),
+        (("gateway_listeners", "public", "tls", "certificate"), in_days(-1)),
+        (("gateway_otlp", "ca"), in_days(1)),
         (("gateway_policy_exceptions",), []),
         (("gateway_policies",), {rule.name: severity}),
     )
-    found = [finding.severity for finding in check_policies(parse_spec(raw)) if finding.rule == rule.name]
-    assert found == ([] if severity == "off" else [severity])
+    found = [finding for finding in check_policies(parse_spec(raw)) if finding.rule == rule.name]
+    assert [finding.severity for finding in found] == ([] if severity == "off" else [severity])
+    # The place, why, and how to mend it; a sentence continues what stands before it.
+    for finding in found:
+        assert finding.path.startswith("gateway_")
+        assert finding.message
+        assert finding.remedy
+        assert finding.remedy[0].islower()
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [("http://10.0.0.5:8000/v1", True), ("http://127.0.0.1:8000/v1", False), ("https://10.0.0.5/v1", False)],
+)
+def test_a_provider_without_tls(url: str, found: bool) -> None:
+    on = (("gateway_policies",), {"provider_without_tls": "warn", "prompt_logging": "off"})
+    raw = changed(LIMITED, on, (("gateway_providers", "vllm", "base_url"), [url]))
+    paths = [each.path for each in check_policies(parse_spec(raw)) if each.rule == "provider_without_tls"]
+    assert paths == (["gateway_providers.vllm.base_url"] if found else [])
 
 
 def test_the_error_says_all_of_each_finding() -> None:
