@@ -150,6 +150,8 @@ def another_model(ci: Ci, name: str) -> None:
 def test_github_plans_comments_and_applies_what_was_reviewed(ci: Ci) -> None:
     here = ci.directory
     another_model(ci, "new")
+    ci.github("gateway-plan", "validate", "Validate")
+    assert {path.suffix for path in here.glob("production.*")} == {".sarif", ".xml"}
     ci.github("gateway-plan", "plan", "Plan")
     assert "Plan: 1 to add" in (here / "summary.md").read_text()
     comment = "Comment, in the place of the comment before"
@@ -175,6 +177,8 @@ def test_github_plans_comments_and_applies_what_was_reviewed(ci: Ci) -> None:
 def test_gitlab_comments_applies_and_rolls_back_what_does_not_work(ci: Ci) -> None:
     jobs = load(GITLAB)
     another_model(ci, "newer")
+    # So that it is left to the step after it.
+    ci.gateway.variables["gateway_rollout_verify"] = "off"
     before = ci.gateway.release
     with a_gitlab(ci.directory) as gitlab:
         known = {
