@@ -55,6 +55,8 @@ def spec(port: int, up: dict[str, Provider]) -> dict[str, Any]:
                 "fallbacks": [target("beta", "fail-500"), target("gamma", "m")],
                 "retries": {"attempts": 1, "max_wait": "1s"},
             },
+            # The first is asked in one hop, with its filters in the model's own cluster.
+            "one-hop": {"targets": [target("alpha", "fail-429")], "fallbacks": [target("beta", "m")]},
         },
         "gateway_consumers": {"all": {"api_keys": ["env://ALL"], "models": ["*"]}},
     }
@@ -97,7 +99,8 @@ def test_each_attempt_has_its_own_and_no_other(tmp_path: Path, up: dict[str, Pro
         assert call(port, body=chat("all")).json["system_fingerprint"] == "gamma"
         up["gamma"].control(status=429, retry_after="0")
         assert call(port, body=chat("all")).status == 429
-    assert [len(up[name].seen()) for name in NAMES] == [2, 2, 1 + 2]
+        assert call(port, body=chat("one-hop")).json["system_fingerprint"] == "beta"
+    assert [len(up[name].seen()) for name in NAMES] == [2 + 1, 2 + 1, 1 + 2]
     assert all(own(name, seen) for name in NAMES for seen in up[name].seen())
 
 
@@ -105,7 +108,7 @@ def test_each_attempt_has_its_own_and_no_other(tmp_path: Path, up: dict[str, Pro
 def test_without_the_file_of_a_key_nothing_is_sent_there(tmp_path: Path, up: dict[str, Provider], name: str) -> None:
     port = free_port()
     with started(tmp_path, spec(port, up), without=f"provider-{name}-*"):
-        for model in (name, "all"):
+        for model in (name, "all", "one-hop"):
             with contextlib.suppress(OSError):
                 call(port, body=chat(model))
     assert up[name].seen() == []
@@ -124,10 +127,10 @@ def test_without_a_deployment_nothing_is_sent(tmp_path: Path, up: dict[str, Prov
             for name in [name for name in entries if name != "none"]:
                 del entries[name]
         else:
-            (cluster,) = (each for each in files["envoy/cds.json"]["resources"] if each["name"].startswith("model:"))
-            for rank in cluster["load_assignment"]["endpoints"]:
+            models = [each for each in files["envoy/cds.json"]["resources"] if each["name"].startswith("model:")]
+            for rank in [rank for cluster in models for rank in cluster["load_assignment"]["endpoints"]]:
                 for endpoint in rank["lb_endpoints"]:
-                    del endpoint["metadata"]["filter_metadata"]["gw"]["deployment"]
+                    endpoint["metadata"]["filter_metadata"]["gw"].pop("deployment", None)
         changed = {path: json.dumps({**content, "version_info": lost}).encode() for path, content in files.items()}
         running.activate(lost, changed, running.active)
         for _turn in range(100):
@@ -139,4 +142,9 @@ def test_without_a_deployment_nothing_is_sent(tmp_path: Path, up: dict[str, Prov
         for _turn in range(10):
             answer = call(port, body=chat("all"))
             assert (answer.status, answer.error["code"]) == (503, "unavailable")
-    assert not any(provider.seen() for provider in up.values())
+        assert not any(provider.seen() for provider in up.values())
+        for _turn in range(10):
+            assert call(port, body=chat("one-hop")).status == 503
+    assert not up["beta"].seen()
+    assert not up["gamma"].seen()
+    assert all(own("alpha", seen) for seen in up["alpha"].seen())

@@ -1,6 +1,7 @@
 """What a client of a running gateway sees of a provider that fails, in every way that tests/upstream/faulty.py knows.
 
-Each fault is met by a model with one deployment and by one with a fallback, by requests for JSON and for a stream.
+Each fault is met by a model with one deployment, by one with a fallback, whose first provider is asked in one hop
+(without and with TLS), and by one with more fallbacks, which takes two; by requests for JSON and for a stream.
 They are asked all at once: many faults are silences.
 """
 
@@ -13,18 +14,22 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from contract.certificates import Authority
 from contract.gateway_process import FAULTY, Gateway, Provider, free_port, gateway
+from contract.network import TlsFront
 from contract.test_envoy_requests import ALL, CHAT, Answer, call, chat
 from upstream import faulty
 
 CHUNKS = 4
-FIRST_BYTE, IDLE = 0.7, 0.8
+# With one fallback all waits for a first byte are shorter than a silence, with two they are not.
+FIRST_BYTE, IDLE = 0.9, 2.0
+FALLBACKS = {"alone": [], "one-hop": ["second"], "tls": ["second"], "two-hops": ["second", "third"]}
 MEGABYTE = 1024 * 1024
 
 # Nothing of it reaches a client that has a fallback; others get this status and this code.
@@ -53,17 +58,22 @@ OTHERS = ("switching",)
 
 class Case(NamedTuple):
     fault: str
-    fallback: bool
+    way: str
     stream: bool
 
     @property
+    def first(self) -> str:
+        """The provider that is asked first; both are the same server."""
+        return "tls" if self.way == "tls" else "alpha"
+
+    @property
     def model(self) -> str:
-        return f"{self.fault}-{'fallback' if self.fallback else 'alone'}-{'stream' if self.stream else 'json'}"
+        return f"{self.fault}-{self.way}-{'stream' if self.stream else 'json'}"
 
 
 def cases(*faults: str) -> Any:
     """For pytest.mark.parametrize."""
-    found = itertools.starmap(Case, itertools.product(faults, (False, True), (False, True)))
+    found = itertools.starmap(Case, itertools.product(faults, FALLBACKS, (False, True)))
     return [pytest.param(case, id=case.model) for case in found]
 
 
@@ -120,12 +130,12 @@ class World:
         return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
 
-def spec(port: int, providers: dict[str, Provider]) -> dict[str, Any]:
+def spec(port: int, providers: dict[str, Provider], tls: int) -> dict[str, Any]:
     def model(case: Case) -> dict[str, Any]:
         name = case.fault if case.fault.startswith("fail-") else f"fault-{case.fault}"
-        fallbacks = [{"provider": "beta", "model": "second"}] if case.fallback else []
+        fallbacks = [{"provider": "beta", "model": each} for each in FALLBACKS[case.way]]
         timeouts = {"first_byte": f"{FIRST_BYTE * 1000:.0f}ms", "idle": f"{IDLE * 1000:.0f}ms"}
-        return {"targets": [{"provider": "alpha", "model": name}], "fallbacks": fallbacks, "timeouts": timeouts}
+        return {"targets": [{"provider": case.first, "model": name}], "fallbacks": fallbacks, "timeouts": timeouts}
 
     return {
         "gateway_listeners": {"public": {"address": "127.0.0.1", "port": port}},
@@ -133,7 +143,8 @@ def spec(port: int, providers: dict[str, Provider]) -> dict[str, Any]:
         "gateway_providers": {
             name: {"type": "openai", "base_url": f"{provider.url}/v1", "api_key": f"env://{name.upper()}"}
             for name, provider in providers.items()
-        },
+        }
+        | {"tls": {"type": "openai", "base_url": f"https://127.0.0.1:{tls}/v1", "api_key": "env://ALPHA"}},
         "gateway_models": {
             **{case.model: model(case) for case in EVERY},
             "good": {"targets": [{"provider": "alpha", "model": "good"}]},
@@ -144,14 +155,16 @@ def spec(port: int, providers: dict[str, Provider]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    providers = {name: Provider(name, "--api-key", f"sk-{name}", program=FAULTY) for name in ("alpha", "beta")}
-    port = free_port()
-    try:
-        with gateway(tmp_path_factory.mktemp("gateway"), spec(port, providers)) as started:
-            yield World(started, port, providers)
-    finally:
-        for provider in providers.values():
-            provider.stop()
+    folder = tmp_path_factory.mktemp("gateway")
+    authority, port = Authority(folder, "ca"), free_port()
+    with ExitStack() as stack:
+        up = {name: Provider(name, "--api-key", f"sk-{name}", program=FAULTY) for name in ("alpha", "beta")}
+        for provider in up.values():
+            stack.callback(provider.stop)
+        front = stack.enter_context(TlsFront(up["alpha"].port, authority.sign("alpha", "127.0.0.1")))
+        options = {"ca_file": str(authority.certificate)}
+        started = stack.enter_context(gateway(folder, spec(port, up, front.port), **options))
+        yield World(started, port, up)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +192,7 @@ def test_whoever_is_asked_gets_its_own_key(seen: dict[Case, Seen], case: Case) -
 def test_before_the_answer(seen: dict[Case, Seen], case: Case) -> None:
     found = seen[case]
     line = found.line
-    if case.fallback:
+    if FALLBACKS[case.way]:
         assert (found.answer.status, found.cut) == (200, False)
         assert [name for name, _headers in found.asked] == ["alpha", "beta"]
         assert (line["gen_ai.provider.name"], line["attempts"], tokens(line)[1]) == ("beta", 2, CHUNKS)
@@ -191,13 +204,13 @@ def test_before_the_answer(seen: dict[Case, Seen], case: Case) -> None:
         if code is not None:
             assert found.answer.error["code"] == code
         assert [name for name, _headers in found.asked] == ["alpha"]
-        assert (line["gen_ai.provider.name"], line["attempts"], tokens(line)) == ("alpha", 1, (None, None))
+        assert (line["gen_ai.provider.name"], line["attempts"], tokens(line)) == (case.first, 1, (None, None))
     if case.fault == "hang":
         assert FIRST_BYTE - 0.1 <= found.seconds < FIRST_BYTE + 3
 
 
 def test_when_to_come_back_is_passed_on(seen: dict[Case, Seen]) -> None:
-    assert seen[Case("rate-limited", fallback=False, stream=True)].answer.headers["retry-after"] == "7"
+    assert seen[Case("rate-limited", way="alone", stream=True)].answer.headers["retry-after"] == "7"
 
 
 @pytest.mark.parametrize("case", cases(*INSIDE))
@@ -208,7 +221,7 @@ def test_within_the_answer(seen: dict[Case, Seen], case: Case) -> None:
     assert found.answer.text
     assert "[DONE]" not in found.answer.text
     assert [name for name, _headers in found.asked] == ["alpha"]
-    assert (found.line["gen_ai.provider.name"], found.line["attempts"]) == ("alpha", 1)
+    assert (found.line["gen_ai.provider.name"], found.line["attempts"]) == (case.first, 1)
     assert tokens(found.line) == (None, None)
     assert found.line["flags"] in ("UPE", "UC", "SI")
     if case.fault == "hang-inside":
@@ -250,7 +263,7 @@ def test_who_switches_protocols_leads_nowhere(world: World, seen: dict[Case, See
 def test_what_nobody_asked_for_is_nobodys_answer(world: World) -> None:
     """On the same connection as the answer before comes another one, too early to be one."""
     for _turn in range(10):
-        model = Case("short-length", fallback=False, stream=False).model
+        model = Case("short-length", way="alone", stream=False).model
         assert "smuggled" not in call(world.port, body=chat(model, x_chunks=CHUNKS)).text
         assert call(world.port, body=chat("good")).json["model"] == "good"
 

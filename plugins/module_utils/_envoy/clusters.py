@@ -2,29 +2,22 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Clusters: one for each provider, with its credential, and one for each model that has several deployments."""
+"""Clusters: one for each provider, with its credential. Those of models are in model_clusters.py."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import anthropic, xds
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.concurrency import breakers, may_be_full
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.deployments import (
-    Deployments,
-    Ranks,
-    concurrency_of,
-    only_target,
-    ranks,
-)
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.concurrency import breakers
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.jwt import fetch_cluster_name
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.otlp import kept_back
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.proxies import endpoint_address, tunnel_match
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.secrets import provider_file
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.transport import is_ip, tls_match, transport
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import JwtIssuer, Model, Spec, Target
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import JwtIssuer, Spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.providers import HealthCheck, Provider
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.urls import BaseUrl
 
@@ -34,7 +27,7 @@ _UPSTREAM_CODEC = xds.extension(
 )
 # Servers in Python close a kept connection after 5 seconds (uvicorn's default), which would lose the request that is
 # on its way then; public providers keep them for minutes, and a new TLS connection is dear.
-_IDLE = {"http": "4s", "https": "60s"}
+IDLE = {"http": "4s", "https": "60s"}
 
 
 def compile_provider_clusters(spec: Spec, host: Host) -> dict[str, xds.Config]:
@@ -46,32 +39,8 @@ def compile_provider_clusters(spec: Spec, host: Host) -> dict[str, xds.Config]:
     return found
 
 
-def compile_model_clusters(spec: Spec, host: Host, deployments: Deployments) -> dict[str, xds.Config]:
-    """Return the cluster of each model that has several deployments or is counted, by the model's name."""
-    providers = {provider.name: provider for provider in spec.providers}
-    found = {}
-    for model in spec.models:
-        if only_target(model) is None:
-            limits = breakers(concurrency_of(model), spec, host)
-            failure = _failure(model, providers)
-            found[model.name] = _model_cluster("model", model, ranks(model), deployments, limits, failure)
-    return found
-
-
-def compile_other_clusters(spec: Spec, deployments: Deployments) -> dict[str, xds.Config]:
-    """Return the clusters of models without the deployments that not every request can be translated for."""
-    providers = {provider.name: provider for provider in spec.providers}
-    found = {}
-    for model in spec.models:
-        others = anthropic.others(model, providers)
-        if others is not None:
-            failure = _failure(model, providers)
-            # Such a model is not counted, see the checks of a spec.
-            found[model.name] = _model_cluster("others", model, others, deployments, xds.BREAKERS, failure)
-    return found
-
-
-def _http_options(http_filters: list[xds.Config], idle: str | None = None, **extra: Any) -> xds.Config:
+def http_options(http_filters: list[xds.Config], idle: str | None = None, **extra: Any) -> xds.Config:
+    """Return the options of a cluster that speaks HTTP/1.1, with filters that each attempt passes."""
     options: xds.Config = {"explicit_http_config": {"http_protocol_options": {}}, **extra}
     options["http_filters"] = [*http_filters, _UPSTREAM_CODEC]
     if idle is not None:
@@ -97,6 +66,7 @@ def _leave_nothing(others: Iterable[str]) -> xds.Config:
     )
 
 
+_BEARER = "authorization"
 # Where the key goes that is no bearer token.
 _KEY_HEADERS = {"anthropic": "x-api-key", "azure_openai": "api-key"}
 
@@ -111,20 +81,14 @@ def _provider_cluster(
         # Answers differ much in length, so the number of open requests says more than turns.
         "lb_policy": "LEAST_REQUEST",
         "upstream_connection_options": xds.KEEPALIVE,
-        "typed_extension_protocol_options": _http_options(
-            [
-                *anthropic.translation(provider),
-                *_credential(provider, host),
-                *_headers(provider),
-                _leave_nothing(kept_back_headers),
-            ],
-            _IDLE[urls[0].scheme],
+        "typed_extension_protocol_options": http_options(
+            provider_filters(provider, host, kept_back_headers), IDLE[urls[0].scheme]
         ),
         **_discovery(provider),
         **transport(provider, host),
     }
     if len(urls) > 1:
-        content["outlier_detection"] = _outliers(max_ejection_percent=50)
+        content["outlier_detection"] = outliers(max_ejection_percent=50)
     if provider.health_check is not None:
         content.update(_checked(provider.health_check, provider))
     endpoints = [_endpoint(url, provider) for url in urls]
@@ -132,13 +96,28 @@ def _provider_cluster(
     return xds.cluster("provider", provider.name, content)
 
 
+def provider_filters(provider: Provider, host: Host, kept_back_headers: Iterable[str]) -> list[xds.Config]:
+    """Return the filters that make of a request one of ``provider``, but for its path."""
+    return [
+        *anthropic.translation(provider),
+        *_credential(provider, host),
+        *_headers(provider),
+        _leave_nothing(kept_back_headers),
+    ]
+
+
+def added_headers(provider: Provider) -> tuple[str, ...]:
+    """Return the names of the headers that those filters add."""
+    return (_key_header(provider), *dict(provider.headers))
+
+
 def _credential(provider: Provider, host: Host) -> list[xds.Config]:
     """Return the filter that adds the provider's key; without a readable key it refuses the request."""
     if provider.api_key is None:
         return []
     file = provider_file(provider)
-    header = _KEY_HEADERS.get(provider.type)
-    placement: xds.Config = {"header": header} if header else {"header_value_prefix": "Bearer "}
+    header = _key_header(provider)
+    placement: xds.Config = {"header_value_prefix": "Bearer "} if header == _BEARER else {"header": header}
     generic = xds.extension(
         "envoy.http.injected_credentials.generic",
         "extensions.http.injected_credentials.generic.v3.Generic",
@@ -153,6 +132,10 @@ def _credential(provider: Provider, host: Host) -> list[xds.Config]:
             credential=generic,
         )
     ]
+
+
+def _key_header(provider: Provider) -> str:
+    return _KEY_HEADERS.get(provider.type, _BEARER)
 
 
 def _headers(provider: Provider) -> list[xds.Config]:
@@ -232,7 +215,7 @@ def _endpoint(url: BaseUrl, provider: Provider) -> xds.Config:
     }
 
 
-def _outliers(*, max_ejection_percent: int) -> xds.Config:
+def outliers(*, max_ejection_percent: int) -> xds.Config:
     """Return when an endpoint is left alone for a while: after five failures in a row, for 15 seconds and more."""
     return {
         "consecutive_5xx": 5,
@@ -268,71 +251,3 @@ def _issuer_cluster(issuer: JwtIssuer, url: BaseUrl, host: Host) -> xds.Config:
         **_discovery(place),
         **transport(place, host),
     )
-
-
-# ---- models
-
-# On each attempt, this tells the egress listener which deployment was picked.
-_PICK_DEPLOYMENT = xds.extension(
-    "deployment",
-    "extensions.filters.http.header_mutation.v3.HeaderMutation",
-    mutations={
-        "request_mutations": [
-            {
-                "append": {
-                    "header": {"key": xds.DEPLOYMENT, "value": f"%UPSTREAM_METADATA({xds.METADATA}:deployment)%"},
-                    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-                }
-            }
-        ]
-    },
-)
-
-
-def _failure(model: Model, providers: Mapping[str, Provider]) -> xds.Config:
-    """Return what counts as a failure of a target: a 429 would not, by itself. One that is full works."""
-    headers: list[xds.Config] = [{"name": ":status", "string_match": {"safe_regex": {"regex": "429|5.."}}}]
-    if may_be_full(model, providers):
-        headers.append({"name": xds.FULL, "present_match": True, "invert_match": True})
-    return {"http_response_headers_match": {"headers": headers}}
-
-
-def _model_cluster(
-    kind: str, model: Model, ranked: Ranks, deployments: Deployments, limits: xds.Config, failure: xds.Config
-) -> xds.Config:
-    content: xds.Config = {
-        "type": "STATIC",
-        "lb_policy": "ROUND_ROBIN",
-        "connect_timeout": "1s",
-        "circuit_breakers": limits,
-        "outlier_detection": _outliers(max_ejection_percent=100),
-        # With everybody failing, ask them all rather than nobody.
-        "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
-        "typed_extension_protocol_options": _http_options(
-            [_PICK_DEPLOYMENT], outlier_detection={"error_matcher": failure}
-        ),
-    }
-    endpoints = [
-        {"priority": rank, "lb_endpoints": [_target(model, target, rank, deployments) for target in targets]}
-        for rank, targets in enumerate(ranked)
-    ]
-    # Without this factor the next rank would get requests as soon as one of several targets is left alone.
-    policy = {"overprovisioning_factor": 100000}
-    return xds.cluster(kind, model.name, {**content, "load_assignment": {"endpoints": endpoints, "policy": policy}})
-
-
-def _target(model: Model, target: Target, rank: int, deployments: Deployments) -> xds.Config:
-    deployment = deployments.of(model, target)
-    described = {"deployment": deployment.name, "provider": deployment.provider, "model": deployment.model}
-    return {
-        "load_balancing_weight": target.weight,
-        "metadata": {"filter_metadata": {xds.METADATA: described}},
-        "endpoint": {
-            "address": {
-                "envoy_internal_address": {
-                    "server_listener_name": xds.EGRESS,
-                    "endpoint_id": f"{rank}:{deployment.provider}/{deployment.model}",
-                }
-            }
-        },
-    }

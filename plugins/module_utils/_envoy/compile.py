@@ -20,8 +20,6 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.access im
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.bootstrap import compile_bootstrap
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.clusters import (
     compile_issuer_clusters,
-    compile_model_clusters,
-    compile_other_clusters,
     compile_provider_clusters,
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.deployments import Deployments
@@ -31,6 +29,11 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.listeners
     compile_host_certificates,
     compile_listeners,
 )
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.model_clusters import (
+    compile_model_clusters,
+    compile_other_clusters,
+)
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.one_hop import compile_tunnels
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.otlp import compile_collector
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.prompts import prompts_script
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.proxies import (
@@ -66,7 +69,7 @@ def compile_resources(spec: Spec, host: Host) -> dict[str, list[xds.Config]]:
     providers = compile_provider_clusters(spec, host)
     proxies = compile_proxies(spec)
     deployments = Deployments(spec, _names(providers))
-    models = compile_model_clusters(spec, host, deployments)
+    models = compile_model_clusters(spec, host, deployments, _names(providers))
     others = compile_other_clusters(spec, deployments)
     clusters = routes.Clusters(_names(providers), _names(models), _names(others))
     gateway_routes = routes.compile_gateway_routes(spec, access, clusters)
@@ -75,8 +78,9 @@ def compile_resources(spec: Spec, host: Host) -> dict[str, list[xds.Config]]:
         *(*compile_issuer_clusters(spec, host), *compile_collector(spec.otlp, host)),
         *compile_service_cluster(spec.rate_limit_service, host),
     ]
+    tunnels = compile_tunnels(spec, _names(providers))
     files = {
-        "lds.json": [*compile_listeners(spec, host), *compile_proxy_listeners(proxies)],
+        "lds.json": [*compile_listeners(spec, host), *compile_proxy_listeners(proxies), *tunnels],
         "cds.json": sorted(all_clusters, key=lambda cluster: cluster["name"]),
         routes.GATEWAY_FILE: [cors.with_policies(spec, jwt.with_token_route(spec, gateway_routes))],
         routes.EGRESS_FILE: [routes.compile_egress_routes(deployments)],

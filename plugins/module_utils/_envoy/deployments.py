@@ -24,11 +24,15 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.retries im
 # The path that clients use before the endpoint; the base URL of a provider takes its place.
 CLIENT_PREFIX = "/v1/"
 
+# Before somebody else is asked.
+LONGEST_WAIT_SECONDS = 0.1
+SOON: xds.Config = {"base_interval": "0.01s", "max_interval": xds.seconds(LONGEST_WAIT_SECONDS)}
+
 # Endpoints of one provider are interchangeable: what did not reach one may be sent to the next.
 _ANOTHER_ENDPOINT: xds.Config = {
     "retry_on": "connect-failure,refused-stream",
     "num_retries": 2,
-    "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.1s"},
+    "retry_back_off": SOON,
     "retry_host_predicate": [
         xds.extension("previous_hosts", "extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate")
     ],
@@ -137,16 +141,12 @@ def rename(filter_name: str, model: str) -> xds.Config:
 
 
 class Deployments:
-    """The deployments of the models that have several; equal ones of several models are one."""
+    """The deployments that the egress listener knows: those asked for so far. Equal ones of several models are one."""
 
     def __init__(self, spec: Spec, provider_clusters: dict[str, str]) -> None:
         self._providers = {provider.name: provider for provider in spec.providers}
         self._clusters = provider_clusters
         self._known: dict[tuple[str, str, bool, float, Retries | None], Deployment] = {}
-        for model in spec.models:
-            if only_target(model) is None:
-                for target in (target for rank in ranks(model) for target in rank):
-                    self.of(model, target)
 
     def of(self, model: Model, target: Target) -> Deployment:
         """Return the deployment of one target of ``model``."""
@@ -178,6 +178,11 @@ class Deployments:
         route_name = xds.content_name("deployment", f"{provider_name}/{model}", content)
         route = xds.typed("config.route.v3.Route", name=route_name, **content)
         return Deployment(route_name, provider_name, model, route)
+
+
+def keeps_path(provider: Provider) -> bool:
+    """Return whether the paths of ``provider`` are those that clients use."""
+    return not _has_version(provider) and _prefix(provider) == CLIENT_PREFIX
 
 
 def _has_version(provider: Provider) -> bool:

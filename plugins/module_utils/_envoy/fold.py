@@ -102,7 +102,7 @@ class _Fold:
     def _listener(self, listener: Config) -> Config:
         for chain in listener["filter_chains"]:
             for network_filter in chain["filters"]:
-                # The other kind leads to a forward proxy, and reads nothing.
+                # The other kind leads to a provider or a forward proxy, and reads nothing.
                 if "rds" in network_filter["typed_config"]:
                     self._manager(network_filter["typed_config"])
             if "transport_socket" in chain:
@@ -178,12 +178,12 @@ class _Fold:
         context["validation_context"] = {**default, **found}
 
     def _cluster(self, cluster: Config) -> Config:
-        for context in _contexts(cluster):
-            self._tls(context)
-        for options in cluster.get("typed_extension_protocol_options", {}).values():
-            for http_filter in options.get("http_filters", ()):
-                if self._dummy_secrets and "credential" in http_filter["typed_config"]:
-                    self._credential(http_filter["typed_config"]["credential"]["typed_config"]["credential"])
+        for holder in _holders(cluster, "common_tls_context"):
+            self._tls(holder["common_tls_context"])
+        if self._dummy_secrets:
+            # Within the options of a protocol: the filters that each attempt passes, of which some choose others.
+            for credential in _holders(cluster.get("typed_extension_protocol_options"), "sds_config"):
+                self._credential(credential)
         return cluster
 
     def _credential(self, credential: Config) -> None:
@@ -196,14 +196,14 @@ def _dummy_authorities(_found: re.Match[bytes]) -> bytes:
     return b'"trusted_ca":' + canonical_json({"inline_string": _pem("certificate_chain", _CERTIFICATE)})
 
 
-def _contexts(value: Any) -> Iterator[Config]:
-    """Yield the TLS contexts within a cluster."""
+def _holders(value: Any, key: str) -> Iterator[Config]:
+    """Yield what has ``key`` within a cluster."""
     if isinstance(value, dict):
-        if "common_tls_context" in value:
-            yield value["common_tls_context"]
+        if key in value:
+            yield value
         value = list(value.values())
     for inner in value if isinstance(value, list) else ():
-        yield from _contexts(inner)
+        yield from _holders(inner, key)
 
 
 def _pem(part: str, content: str) -> str:

@@ -80,6 +80,11 @@ def compile_attempt_log() -> list[xds.Config]:
     return [_failures(_flags(*_PROVIDER_FAILURES), xds.status_filter(401))]
 
 
+def compile_tunnel_log() -> list[xds.Config]:
+    """Return the logger of a tunnel to a provider: why there was no connection."""
+    return [_failures(_flags("UH", "UF", "UO", "NC"))]
+
+
 def _flags(*flags: str) -> xds.Config:
     return {"response_flag_filter": {"flags": list(flags)}}
 

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._canonical import canonical_json
-from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import anthropic, xds
+from ansible_collections.gatewayops.openai.plugins.module_utils._envoy import anthropic, one_hop, xds
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.access import Access
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.concurrency import has_full_providers
 from ansible_collections.gatewayops.openai.plugins.module_utils._envoy.deployments import (
     CLIENT_PREFIX,
+    SOON,
     Deployments,
     arriving_name,
     only_target,
@@ -114,7 +115,9 @@ def compile_gateway_routes(spec: Spec, access: Access, clusters: Clusters) -> xd
     models = {}
     for model in spec.models:
         target = only_target(model)
-        if target is None:
+        if one_hop.first_in_one_hop(spec, model) is not None:
+            route = _one_hop(model, clusters.models[model.name])
+        elif target is None:
             route = _several(model, clusters.models[model.name], clusters.others.get(model.name))
         else:
             route = _direct(model, target, providers[target.provider], clusters.providers[target.provider])
@@ -185,7 +188,7 @@ def _several(model: Model, cluster: str, others: str | None) -> xds.Config:
         "retriable_status_codes": [429],
         "num_retries": len(model.fallbacks),
         "retry_priority": _RETRY_PRIORITY,
-        "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.1s"},
+        "retry_back_off": SOON,
         **_first_byte(model),
     }
     # Silences within an answer are the egress listener's business.
@@ -193,6 +196,20 @@ def _several(model: Model, cluster: str, others: str | None) -> xds.Config:
     way = {"cluster": cluster} if others is None else anthropic.one_of(cluster, others)
     route = {**way, "retry_policy": policy, "idle_timeout": idle}
     return {"metadata": {"filter_metadata": _metadata(model)}, "route": route}
+
+
+def _one_hop(model: Model, cluster: str) -> xds.Config:
+    """Return the way to a model's several deployments, of which the first is asked as if there were no other."""
+    route = _several(model, cluster, None)
+    # The egress listener would make a 502 of a 401.
+    policy = {**route["route"]["retry_policy"], "retriable_status_codes": [401, 429]}
+    action = {
+        **route["route"],
+        "auto_host_rewrite": True,
+        "idle_timeout": xds.seconds(silence_of(model)),
+        "retry_policy": policy,
+    }
+    return {**route, "route": action}
 
 
 def _metadata(model: Model, **known: str) -> xds.Config:

@@ -92,6 +92,20 @@ def extension(name: str, type_name: str, /, **fields: Any) -> Config:
     return {"name": name, "typed_config": typed(type_name, **fields)}
 
 
+def header_mutation(name: str, request_mutations: list[Config]) -> Config:
+    """Return the HTTP filter that changes the headers of requests."""
+    return extension(
+        name,
+        "extensions.filters.http.header_mutation.v3.HeaderMutation",
+        mutations={"request_mutations": request_mutations},
+    )
+
+
+def set_header(name: str, value: str) -> Config:
+    """Return the mutation that gives a header a value."""
+    return {"append": {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
+
+
 def release_source(host: Host, name: str) -> Config:
     """Return the source of an xDS file in the active release; a rename of the ``current`` link makes Envoy read it."""
     return {

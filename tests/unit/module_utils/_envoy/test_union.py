@@ -172,12 +172,15 @@ def gaps(files: Files) -> Iterator[str]:
         if "internal_listener" in listener
     }
 
-    def closed(provider: str) -> bool:
-        """Whether the tunnel to a provider, if there is one, lacks its listener or its proxy."""
-        (rank,) = clusters[provider]["load_assignment"]["endpoints"]
-        addresses = [endpoint["endpoint"]["address"] for endpoint in rank["lb_endpoints"]]
+    def leads(endpoints: list[dict[str, Any]]) -> bool:
+        """Whether the tunnels to endpoints, if there are some, have their listeners and where these lead to."""
+        addresses = [endpoint["endpoint"]["address"] for endpoint in endpoints]
         names = [each[INTERNAL]["server_listener_name"] for each in addresses if INTERNAL in each]
-        return any(tunnels.get(name) not in clusters for name in names)
+        return all(tunnels.get(name) in clusters for name in names)
+
+    def closed(provider: str) -> bool:
+        (rank,) = clusters[provider]["load_assignment"]["endpoints"]
+        return not leads(rank["lb_endpoints"])
 
     for endpoint, route in without_model(files, xds.ENDPOINT).items():
         if route["route"]["cluster"] not in clusters:
@@ -197,6 +200,13 @@ def gaps(files: Files) -> Iterator[str]:
         for rank in cluster["load_assignment"]["endpoints"]:
             for endpoint in rank["lb_endpoints"]:
                 described = endpoint["metadata"]["filter_metadata"]["gw"]
+                if "deployment" not in described:
+                    # The first provider in one hop.
+                    if arriving != described["model"]:
+                        yield f"{model}: is called {arriving} for {described['provider']}"
+                    if not leads([endpoint]):
+                        yield f"{model}: no tunnel to {described['provider']}"
+                    continue
                 deployment = described["deployment"]
                 if deployment not in egress:
                     yield f"{model}: {deployment}"
