@@ -54,6 +54,13 @@ COUNTED = ("drip", "huge", "no-length", "short-length", "informational", "traile
 UNCOUNTED = ("wrong-type", "huge-line", "broken-json", "absurd-usage", "compressed")
 # Not an answer at all, see below.
 OTHERS = ("switching",)
+# What adds time only: the same fault for the other kind of request, and much to encrypt for a server in Python.
+LEFT_OUT = {
+    *((fault, "tls", False) for fault in (*BEFORE, *INSIDE, *COUNTED, *UNCOUNTED, *OTHERS)),
+    *((fault, "two-hops", True) for fault in (*BEFORE, *INSIDE, *COUNTED, *UNCOUNTED, *OTHERS)),
+    ("huge", "tls", True),
+    ("huge-line", "tls", True),
+}
 
 
 class Case(NamedTuple):
@@ -74,7 +81,7 @@ class Case(NamedTuple):
 def cases(*faults: str) -> Any:
     """For pytest.mark.parametrize."""
     found = itertools.starmap(Case, itertools.product(faults, FALLBACKS, (False, True)))
-    return [pytest.param(case, id=case.model) for case in found]
+    return [pytest.param(case, id=case.model) for case in found if case not in LEFT_OUT]
 
 
 EVERY = [parameter.values[0] for parameter in cases(*BEFORE, *INSIDE, *COUNTED, *UNCOUNTED, *OTHERS)]
@@ -134,7 +141,10 @@ def spec(port: int, providers: dict[str, Provider], tls: int) -> dict[str, Any]:
     def model(case: Case) -> dict[str, Any]:
         name = case.fault if case.fault.startswith("fail-") else f"fault-{case.fault}"
         fallbacks = [{"provider": "beta", "model": each} for each in FALLBACKS[case.way]]
-        timeouts = {"first_byte": f"{FIRST_BYTE * 1000:.0f}ms", "idle": f"{IDLE * 1000:.0f}ms"}
+        # Silences are short where they are waited for, and elsewhere nothing that a busy machine has.
+        factor = 1 if case.fault.startswith("hang") else 10
+        first_byte, idle = (f"{seconds * factor * 1000:.0f}ms" for seconds in (FIRST_BYTE, IDLE))
+        timeouts = {"first_byte": first_byte, "idle": idle}
         return {"targets": [{"provider": case.first, "model": name}], "fallbacks": fallbacks, "timeouts": timeouts}
 
     return {
@@ -278,7 +288,7 @@ def test_memory_is_bounded(world: World, case: Case) -> None:
         client.sendall(head.encode() + body)
         assert client.recv(1000)
         # Less than the silence that ends it.
-        time.sleep(IDLE / 2)
+        time.sleep(0.5)
         highest, received = world.memory(), 0
         while received < 50 * MEGABYTE:
             part = client.recv(MEGABYTE)
