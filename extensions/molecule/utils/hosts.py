@@ -61,6 +61,11 @@ class Host:
         assert done.returncode == 0, f"{self.name}: {command}: {done.stderr}{done.stdout}"
         return done.stdout.rstrip("\n")
 
+    def inside(self, command: str) -> None:
+        """Run a shell command past SSH, as on the machine's console."""
+        execute = [_PODMAN, "exec", f"{_CONTAINERS}-{self.name}", "sh", "-c", command]
+        subprocess.run(execute, check=True, capture_output=True, timeout=60)
+
     def restart(self, *, seconds: int = 10) -> None:
         """Restart the machine: what it had in memory is gone. It keeps its addresses, which podman would change.
 

@@ -80,7 +80,12 @@ def start(playbook: str, *options: str, variables: Mapping[str, Any] | None = No
         overrides = DIRECTORY / "overrides.json"
         overrides.write_text(json.dumps(variables))
         command += ["--extra-vars", f"@{overrides}"]
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(DIRECTORY / "ansible.cfg"), "NO_COLOR": "1"}
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(DIRECTORY / "ansible.cfg"),
+        "NO_COLOR": "1",
+        "ANSIBLE_FORCE_COLOR": "0",
+    }
     return subprocess.Popen(
         [*command, playbook], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
