@@ -324,6 +324,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     sizes = tuple(sorted(given.sizes))
+    # What was started is ended, however this ends.
+    signal.signal(signal.SIGTERM, lambda *_frame: sys.exit(1))
     with ExitStack() as stack:
         directory = Path(tempfile.mkdtemp(prefix="fl-"))
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
