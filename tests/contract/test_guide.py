@@ -38,7 +38,7 @@ def test_what_it_changes_is_what_it_shows(tmp_path: Path) -> None:
 
 def test_every_command_has_an_output() -> None:
     runs = re.findall(r"<!-- (run: .*?) -->", GUIDE)
-    assert len(runs) == 9
+    assert len(runs) == 10
     assert all("\n…\n" in block(run) for run in runs)
     assert "\n> ### Plan: " in GUIDE
 
