@@ -7,8 +7,8 @@ This file is `libexec/run-envoy` of every release, run with `python3 -I`: it imp
 
     run-envoy SOCKET HEALTH_WAIT SECONDS RECORD CURRENT COMMAND...
 
-`gateway-admin` beside it has Envoy leave, with HEALTH_WAIT and SECONDS, and notes in RECORD which release in CURRENT is
-started. When the service manager dies this process is told to end, and Envoy dies with this one.
+`gateway-admin` of the release in CURRENT has Envoy leave, with HEALTH_WAIT and SECONDS, and notes in RECORD which
+release is started. When the service manager dies this process is told to end, and Envoy dies with this one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from types import FrameType
 
 #: From prctl(2): the signal that a process gets when its parent dies.
@@ -37,7 +36,8 @@ def _die_with_parent() -> None:
 def main(arguments: list[str]) -> int:
     """Run Envoy until it ends; its exit status."""
     path, health_wait, seconds, record, current, *command = arguments
-    admin = [sys.executable, "-I", str(Path(__file__).resolve().with_name("gateway-admin"))]
+    # Of the release that is active when it is run: the one that this process was started with may be removed by then.
+    admin = [sys.executable, "-I", f"{current}/libexec/gateway-admin"]
     subprocess.run([*admin, record, "record", current], check=True)
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
