@@ -178,6 +178,8 @@ def _undo(site: Site, view: View, plan: Plan, kept: Mapping[str, Mapping[str, An
 def _settle(site: Site, view: View, plan: Plan, request: Request, keeper: str) -> None:
     """What comes after the target is served; a run that is killed here leaves it to the next one."""
     target = plan.target
+    # A step that a killed run was at is no longer linked now.
+    switch.sweep_steps(site)
     if plan.record:
         _record(site, view, plan, request)
     fresh = plan.process in (START, REPLACE)

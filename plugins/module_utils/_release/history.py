@@ -79,11 +79,15 @@ def previous(history: History, now: str, present: frozenset[str]) -> str:
 
 
 def by_recency(history: History, present: Mapping[str, str]) -> tuple[str, ...]:
-    """The releases that are `present` (digest -> when it was staged), the one that was active last first (pure)."""
-    last = dict(present)
+    """The releases that are `present` (digest -> when it was staged), the one that was active last first (pure).
+
+    No activation counts as older than one before it, whatever the clock said: it may have been put back.
+    """
+    last, latest = dict(present), ""
     for entry in history:
+        latest = max(latest, entry.applied_at)
         if entry.digest in last:
-            last[entry.digest] = max(last[entry.digest], entry.applied_at)
+            last[entry.digest] = latest
     order = {entry.digest: number for number, entry in enumerate(history)}
     return tuple(sorted(last, key=lambda digest: (last[digest], order.get(digest, -1), digest), reverse=True))
 

@@ -23,9 +23,15 @@ _AGAIN = 0.2
 def exclusively(path: Path, ops: Ops, wait: float = 0.0) -> Iterator[None]:
     """Hold the lock. Raises ReleaseError that says who has it when it is held, and still is after `wait` seconds."""
     ops.before("lock", str(path))
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    end = time.monotonic() + wait
+    handle = _open(path)
     try:
-        _take(handle, fcntl.LOCK_EX, wait)
+        _take(handle, fcntl.LOCK_EX, end)
+        while not _is_there(handle, path):  # it was removed with the gateway while this waited
+            os.close(handle)
+            handle = -1
+            handle = _open(path)
+            _take(handle, fcntl.LOCK_EX, end)
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         with suppress(OSError):  # a full disk: it is locked all the same
             # In place: a rename would make Envoy read its files again.
@@ -34,7 +40,8 @@ def exclusively(path: Path, ops: Ops, wait: float = 0.0) -> Iterator[None]:
         yield
         os.ftruncate(handle, 0)
     finally:
-        os.close(handle)
+        if handle >= 0:
+            os.close(handle)
 
 
 @contextmanager
@@ -52,8 +59,21 @@ def looking(path: Path) -> Iterator[None]:
     yield
 
 
-def _take(handle: int, kind: int, wait: float = 0.0) -> None:
-    end = time.monotonic() + wait
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        raise ReleaseError("the gateway was just removed from this host; nothing was changed. Run this again") from None
+
+
+def _is_there(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _take(handle: int, kind: int, end: float = 0.0) -> None:
     while True:
         try:
             return fcntl.flock(handle, kind | fcntl.LOCK_NB)
@@ -63,4 +83,7 @@ def _take(handle: int, kind: int, wait: float = 0.0) -> None:
                 continue
             pid, since = os.pread(handle, 100, 0).decode("ascii", "replace").strip().partition(" ")[::2]
             holder = f"pid {pid}, since {since}" if pid else "it does not say who"
-            raise ReleaseError(f"another run is applying to this host ({holder}); nothing was changed") from None
+            raise ReleaseError(
+                f"another run is applying to this host ({holder}); nothing was changed. Run this again when it has "
+                "ended, or set gateway_lock_wait to have runs wait for each other"
+            ) from None

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 # There is no AnsibleModule here whose run_command could be called.
 # pylint: disable=ansible-bad-function
-import errno
 import os
-import shutil
 import stat
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -21,11 +19,10 @@ from pathlib import Path
 from typing import Optional
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import ReleaseError
+from ansible_collections.gatewayops.openai.plugins.module_utils._release import disk
 
 #: (uid, gid) that a file or directory belongs to; None leaves it with whoever runs this.
 Owner = Optional[tuple[int, int]]
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Ops:
@@ -57,8 +54,19 @@ class Ops:
             file.flush()
             os.fsync(handle)
 
-    def write(self, path: Path, content: bytes, mode: int, owner: Owner = None) -> None:
-        """Put a file in place, the old one or none of it being there until the whole new one is."""
+    def write(
+        self,
+        path: Path,
+        content: bytes,
+        mode: int,
+        owner: Owner = None,
+        first: Callable[[Path], None] = lambda path: None,
+    ) -> None:
+        """Put a file in place, the old one or none of it being there until the whole new one is.
+
+        `first` does what the file is for, with the path that it has before that: where the file is in place, that was
+        done, whenever a run is killed.
+        """
         if not path.parent.is_dir():
             self.mkdir(path.parent, 0o755)
         temporary = temporary_of(path)
@@ -66,8 +74,9 @@ class Ops:
             self.unlink(temporary)
         try:
             self.create(temporary, content, mode, owner)
+            first(temporary)
             self.rename(temporary, path)
-        except OSError:
+        except (OSError, ReleaseError):
             with suppress(OSError):
                 temporary.unlink()
             raise
@@ -204,18 +213,12 @@ def exists(path: Path) -> bool:
 
 
 def told(error: OSError, fallback: Path, state: str = "the next run puts right what was begun") -> ReleaseError:
-    """What to tell the user of an OSError; of a full disk, where, how much is left, and in which `state` things are."""
+    """What to tell the user of an OSError: of one that somebody has to mend first, in which `state` things are."""
     path = Path(str(error.filename)) if error.filename else fallback
-    if error.errno not in _FULL:
+    what, remedy = disk.problem(error, path)
+    if not what:
         return ReleaseError(f"{path}: {error.strerror or type(error).__name__}")
-    closest = path
-    while not closest.is_dir() and closest != closest.parent:
-        closest = closest.parent
-    try:
-        free = f"{shutil.disk_usage(closest).free // 1024} kB free in {closest}"
-    except OSError:
-        free = f"in {closest}"
-    return ReleaseError(f"no space left to write {path} ({free}); {state}")
+    return ReleaseError(f"{what}; {state}. {remedy}")
 
 
 def _sync(directory: Path) -> None:

@@ -28,14 +28,18 @@ def put(
     """Write the files `writes` and remove `removes`, both as `host/<…>`."""
     written, removed = tuple(writes), tuple(removes)
     for path in written:
-        ops.write(layout.outside(path), files[path].content, files[path].mode, owner)
+        ops.write(
+            layout.outside(path),
+            files[path].content,
+            files[path].mode,
+            owner,
+            lambda place, path=path: _apply(ops, path, place),  # type: ignore[misc]
+        )
     for path in removed:
         with suppress(FileNotFoundError):
             ops.unlink(layout.outside(path))
     if any("/systemd/" in path for path in written + removed) or manager.is_stale():
         manager.reload()
-    for path in written:
-        _read_again(layout, ops, path)
 
 
 def half_written(layout: Layout, paths: Iterable[str]) -> tuple[Path, ...]:
@@ -44,13 +48,13 @@ def half_written(layout: Layout, paths: Iterable[str]) -> tuple[Path, ...]:
     return tuple(path for path in (temporary_of(place) for place in places) if exists(path))
 
 
-def _read_again(layout: Layout, ops: Ops, path: str) -> None:
-    place = str(layout.outside(path))
+def _apply(ops: Ops, path: str, place: Path) -> None:
+    """Do now what the system does at its start with the file `path`, which is at `place`."""
     if "/sysusers.d/" in path:
-        ops.run(["systemd-sysusers", place])
+        ops.run(["systemd-sysusers", str(place)])
     elif "/tmpfiles.d/" in path:  # noqa: S108
-        ops.run(["systemd-tmpfiles", "--create", place])
+        ops.run(["systemd-tmpfiles", "--create", str(place)])
     elif "/sysctl.d/" in path:
         # A container may not set it. It is no condition for serving, only for losing nothing when the process changes.
         with suppress(ReleaseError):
-            ops.run(["sysctl", "-q", "-e", "-p", place])
+            ops.run(["sysctl", "-q", "-e", "-p", str(place)])

@@ -174,7 +174,8 @@ def make_plan(site: Site, view: View, target: Target, request: Request) -> Plan:
         rotated=_rotated(site, request),
         sealed_fault="" if in_the_end is None else persist.fault(site, in_the_end),
         sealed_path=str(site.layout.sealed_secrets),
-        record=history.active(view.history) != target.digest,
+        # Also going back to what was noted last, from one that was not noted: it is the one to go back to then.
+        record=bool({target.digest, view.active or target.digest} - {history.active(view.history)}),
         prune_clusters=unpruned and settled and not accepted,
         prune=_too_old(site, view, target.digest, back, request.keep),
         leftovers=store.leftovers(site.layout, view.linked),

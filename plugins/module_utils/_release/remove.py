@@ -100,10 +100,11 @@ def _entries(site: Site) -> tuple[Path, ...]:
 
 
 def _files(site: Site) -> tuple[Path, ...]:
-    """Every file that a release has put on the system, those of releases that are not there any more too."""
+    """Every file that a release has put on the system, also of releases that are gone, and half of one."""
     known: Iterable[str] = {path for each in store.releases(site.layout).values() for path in each.outside}
     usual = {"host" + path for path in SYSTEM_FILES} if site.layout.systemd else set()
-    return tuple(site.layout.outside(path) for path in sorted(usual.union(known)))
+    places = [site.layout.outside(path) for path in sorted(usual.union(known))]
+    return (*places, *(path for path in map(temporary_of, places) if exists(path)))
 
 
 def _logs(site: Site) -> tuple[Path, ...]:

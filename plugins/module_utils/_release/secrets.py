@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import ReleaseError
+from ansible_collections.gatewayops.openai.plugins.module_utils._release import disk
 
 #: The keys of the gateway's own clients; the one file whose old entries stay valid while a release is switched.
 CONSUMERS = "consumers.json"
@@ -351,7 +352,9 @@ def _open_directory(directory: str) -> int:
 
 
 def _cannot(verb: str, path: str, error: OSError) -> ReleaseError:
-    return ReleaseError(f"cannot {verb} {path}: {error.strerror or 'unknown error'}")
+    what, remedy = disk.problem(error, Path(path))
+    why = f"{what}. {remedy}" if what else error.strerror or "unknown error"
+    return ReleaseError(f"cannot {verb} {path}: {why}")
 
 
 @contextmanager

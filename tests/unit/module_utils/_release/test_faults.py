@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import GatewayError, ReleaseError
-from ansible_collections.gatewayops.openai.plugins.module_utils._release import admin, secrets, store
+from ansible_collections.gatewayops.openai.plugins.module_utils._release import admin, history, secrets, store
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.layout import digest_of
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import told
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.restore_secrets import unpack
@@ -166,6 +166,22 @@ def test_going_back(directory: Path) -> None:
         assert world.serving()
         world.run(world.request(OLD))
         assert_settled(world, OLD)
+
+
+def test_going_back_from_a_release_that_was_not_noted(directory: Path) -> None:
+    """The one before it was killed ahead of that: it is the one to go back to afterwards, and keeps its secrets."""
+    world = World(directory / "host")
+    for each in (OLD, RELOAD):
+        world.run(world.request(each))
+    noted = history.read(world.layout.history)
+    world.layout.history.write_bytes(history.to_bytes(noted[:-1]))
+    world.run(world.request(OLD, keep=1))
+    assert [entry.digest for entry in history.read(world.layout.history)[-2:]] == [
+        world.request(RELOAD).digest,
+        world.request(OLD).digest,
+    ]
+    assert not world.run(world.request(OLD, keep=1))["changed"]
+    assert world.layout.release(world.request(RELOAD).digest).is_dir()
 
 
 def test_mending(directory: Path) -> None:

@@ -10,7 +10,12 @@ import os
 import stat
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -19,7 +24,8 @@ from hypothesis import strategies as st
 from ansible_collections.gatewayops.openai.plugins.module_utils._bundle import Bundle
 from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files import BundleFile
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import ReleaseError
-from ansible_collections.gatewayops.openai.plugins.module_utils._release import history, layout, lock, manifest
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import host_from_options
+from ansible_collections.gatewayops.openai.plugins.module_utils._release import history, layout, lock, manifest, outside
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.history import Activation
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import (
     Ops,
@@ -74,6 +80,11 @@ class TestHistory:
     def test_recency(self) -> None:
         present = {"a": "2026-01-01T00:00:00Z", "b": "2026-01-01T00:00:00Z", "staged": "2026-01-02T00:00:00Z"}
         assert history.by_recency(activations(list("aba")), present) == ("staged", "a", "b")
+
+    def test_clock_that_was_put_back_makes_no_release_older(self) -> None:
+        times = {"a": "2026-01-01", "b": "2036-01-01", "c": "2026-01-02", "d": "2026-01-03"}
+        past = [Activation(digest, applied) for digest, applied in times.items()]
+        assert history.by_recency(past, times) == ("d", "c", "b", "a")
 
 
 class TestNames:
@@ -228,4 +239,68 @@ class TestOps:
     def test_errors_without_a_name(self, tmp_path: Path) -> None:
         full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         assert f"no space left to write {tmp_path}/x" in str(told(full, tmp_path / "x"))
-        assert str(told(OSError(errno.EROFS, os.strerror(errno.EROFS), "/y"), tmp_path)) == "/y: Read-only file system"
+        assert str(told(OSError(errno.EACCES, os.strerror(errno.EACCES), "/y"), tmp_path)) == "/y: Permission denied"
+
+    @pytest.mark.parametrize(
+        ("number", "words"),
+        [
+            (errno.EROFS, "/y is on a file system that is read-only; as before. Have it writable and run this again"),
+            (
+                errno.EDQUOT,
+                "no space left to write /y (over quota in /); as before. Raise the quota and run this again",
+            ),
+            (errno.EIO, "/y: input/output error of the disk; as before. See the kernel's log, and run this again"),
+        ],
+    )
+    def test_what_somebody_has_to_mend(self, tmp_path: Path, number: int, words: str) -> None:
+        assert str(told(OSError(number, os.strerror(number), "/y"), tmp_path, "as before")) == words
+
+
+def test_lock_that_was_removed_while_it_was_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    held = threading.Event()
+    over = threading.Event()
+
+    def wait() -> None:
+        with lock.exclusively(path, Ops(), 10.0):
+            held.set()
+            over.wait(10)
+
+    waiting = threading.Thread(target=wait)
+    with lock.exclusively(path, Ops()):
+        waiting.start()
+        time.sleep(0.1)
+        path.unlink()
+    assert held.wait(10)
+    with pytest.raises(ReleaseError, match="another run is applying"), lock.exclusively(path, Ops()):
+        pass
+    over.set()
+    waiting.join()
+
+
+def test_lock_whose_directory_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(ReleaseError, match="was just removed"), lock.exclusively(tmp_path / "gone" / ".lock", Ops()):
+        pass
+
+
+def test_file_on_the_system_is_in_place_only_after_it_took_effect(tmp_path: Path) -> None:
+    """A run that is killed in between writes it again, and so does what it is for."""
+    ran: list[tuple[str, bool]] = []
+
+    class Recording(Ops):
+        def run(self, argv: Sequence[str], timeout: float = 60.0) -> str:
+            ran.append((argv[0], Path(argv[-1]).is_file() and not place.exists()))
+            return ""
+
+    for path, program in (
+        ("sysusers.d", "systemd-sysusers"),
+        ("tmpfiles.d", "systemd-tmpfiles"),
+        ("sysctl.d", "sysctl"),
+    ):
+        name = f"host/etc/{path}/gw.conf"
+        system = layout.Layout(host_from_options({"envoy": "/opt/envoy"}), tmp_path)
+        place = system.outside(name)
+        manager = cast("Any", SimpleNamespace(is_stale=lambda: False))
+        outside.put(system, Recording(), manager, {name: BundleFile(name, b"x", 0o644)}, [name], [], None)
+        assert place.read_bytes() == b"x"
+        assert ran[-1] == (program, True)
