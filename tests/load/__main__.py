@@ -29,16 +29,17 @@ PATH = "/v1/chat/completions"
 #: Seconds for a connection, and for an answer.
 _CONNECT = 10.0
 _ANSWER = 60.0
-#: How many different failures are told at length.
-_TOLD = 20
+#: How many failures, and reasons, are told at length.
+_TOLD = 40
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`rate` is in requests a second, spread over the kinds by `shares`, `stream_seconds` how long a stream takes.
+    """`rate` is in requests a second, over all kinds; `stream_seconds` is how long a stream takes.
 
-    `models` are there all the time. `passing` come and go: 404 with `model_not_found` is right for them, too,
-    and so are the keys in `passing_keys`, with 401. `port` 0 leaves plain HTTP out, `tls_port` 0 TLS and HTTP/2.
+    `models` are there all the time. `passing` come and go: 404 with `model_not_found` is right for them, and for the
+    keys in `passing_keys` 401, or 403 with `no_access` while they come or go. `port` 0 leaves plain HTTP out,
+    `tls_port` 0 TLS and HTTP/2. `clients` is how many there are of each kind.
     """
 
     host: str = "127.0.0.1"
@@ -65,6 +66,7 @@ class Counts:
     lost: collections.Counter[str] = field(default_factory=collections.Counter)
     reasons: collections.Counter[str] = field(default_factory=collections.Counter)
     connections: collections.Counter[str] = field(default_factory=collections.Counter)
+    first: list[str] = field(default_factory=list)
     streams: int = 0
     sent_again: int = 0
     slowest: float = 0.0
@@ -72,11 +74,9 @@ class Counts:
 
     def lose(self, kind: str, model: str, why: str) -> None:
         self.lost[kind] += 1
-        text = f"{kind} {model}: {why}"
-        if text not in self.reasons and len(self.reasons) < _TOLD:
-            text_at = f"{text} (first after {time.time() - self.began:.2f} s)"
-            self.reasons[text_at] += 0
-        self.reasons[text] += 1
+        self.reasons[why] += 1
+        if len(self.first) < _TOLD:
+            self.first.append(f"{time.strftime('%H:%M:%S')} {kind} {model}: {why}")
 
     def document(self) -> dict[str, Any]:
         return {
@@ -89,7 +89,8 @@ class Counts:
             "kinds": dict(self.sent),
             "lost_of": dict(self.lost),
             "connections": dict(self.connections),
-            "reasons": dict(self.reasons.most_common(2 * _TOLD)),
+            "reasons": dict(self.reasons.most_common(_TOLD)),
+            "first": self.first,
         }
 
 
@@ -165,7 +166,7 @@ class Load:
         now = self.settings
         if model in now.passing and answer.status == "404" and b"model_not_found" in answer.body:
             return
-        if key in now.passing_keys and b"invalid_api_key" in answer.body:
+        if key in now.passing_keys and (b"invalid_api_key" in answer.body or b"no_access" in answer.body):
             return
         self.counts.lose(kind, model, f"{answer.status} {answer.body[:200].decode('latin-1')}")
 
@@ -236,6 +237,7 @@ class Load:
                     self.counts.sent_again += 1
 
         turn = client
+        connection = await self._connect(kind, Http2)
         async for _pause in self._pauses(2 * period, client):
             turn += 2
             await asyncio.gather(self._ask(kind, turn, send), self._ask(kind, turn + 1, send))

@@ -84,8 +84,14 @@ class Http2(asyncio.Protocol):
             last = int.from_bytes(content[:4], "big")
             for later in [each for each in self._streams if each > last]:
                 _fail(self._streams.pop(later), UnsentError())
+            self._leave()
         elif number in self._streams:
             self._of_stream(kind, flags, number, content)
+
+    def _leave(self) -> None:
+        """Close a connection that the server has asked to leave, when nothing is open on it."""
+        if not self.open and not self._streams:
+            self._transport.close()
 
     def _of_stream(self, kind: int, flags: int, number: int, content: bytes) -> None:
         stream = self._streams[number]
@@ -101,6 +107,7 @@ class Http2(asyncio.Protocol):
             del self._streams[number]
             if not stream.answer.done():
                 stream.answer.set_result(Answer(stream.status, stream.body))
+            self._leave()
 
     def close(self) -> None:
         self.open = False

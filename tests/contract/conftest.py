@@ -1,0 +1,5 @@
+"""What all contract tests have."""
+
+from __future__ import annotations
+
+from load.figures import pytest_terminal_summary as pytest_terminal_summary
