@@ -141,7 +141,7 @@ _EVERY_KEY: dict[str, Any] = {
     },
     "gateway_max_request_size": "16M",
     "gateway_release_keep": 7,
-    "gateway_metrics": {"address": "::1", "port": 9903},
+    "gateway_metrics": {"address": "2001:db8::9", "port": 9903},
     "gateway_drain": {"health_wait": "30s", "timeout": "15m"},
     "gateway_otlp": {
         "endpoint": "https://collector.example.com:4318",
@@ -157,6 +157,8 @@ _EVERY_KEY: dict[str, Any] = {
         "retention": "3d",
         "max_size": "128K",
     },
+    "gateway_nftables": {"metrics_from": ["10.0.5.7", "2001:db8::/32"], "others": "drop", "ports": [22]},
+    "gateway_sysctls": {"net.core.somaxconn": "8192"},
     "gateway_policies": {"consumer_without_limit": "off", "prompt_logging": "off", "tls_version": "warn"},
     "gateway_policy_exceptions": [
         {

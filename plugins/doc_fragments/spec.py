@@ -372,6 +372,36 @@ options:
           - How much is written of a prompt, and of an answer; the rest is cut off.
         type: str
         default: 64K
+  nftables:
+    description:
+      - 'A packet filter for the host: clients reach the listeners, and nobody the metrics but who is named. Without
+        it the gateway leaves filtering to others. Needs nftables and the service manager V(systemd).'
+    type: dict
+    suboptions:
+      metrics_from:
+        description:
+          - Who may read the metrics, as addresses and networks, beside the host itself. Nobody else may.
+        type: list
+        elements: str
+      others:
+        description:
+          - 'What happens to connections that are not for the gateway: V(accept) leaves them to other rules of
+            the host; V(drop) lets in what C(ports) names, and ICMP.'
+        type: str
+        choices:
+          - accept
+          - drop
+        default: accept
+      ports:
+        description:
+          - The other TCP ports of the host that stay open, the one of SSH above all.
+        type: list
+        elements: int
+  sysctls:
+    description:
+      - Settings of the host's kernel, such as C(net.core.somaxconn), as texts. Needs the service manager V(systemd).
+        One that is taken out keeps its value until the host starts again.
+    type: dict
   policies:
     description:
       - The severities of policies that differ from the default.

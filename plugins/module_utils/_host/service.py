@@ -16,7 +16,15 @@ LOGROTATE_FILE = f"/etc/logrotate.d/{SERVICE}"
 #: Only where secrets are kept over a restart of the machine.
 SECRETS_UNIT = f"{SERVICE}-secrets.service"
 SECRETS_UNIT_FILE = f"/etc/systemd/system/{SECRETS_UNIT}"
-SYSTEM_FILES = (UNIT_FILE, SYSUSERS_FILE, TMPFILES_FILE, SYSCTL_FILE, LOGROTATE_FILE, SECRETS_UNIT_FILE)
+#: Only where the gateway has a packet filter.
+NFTABLES_TABLE = "inet openai_gateway"
+NFTABLES_FILE = f"/etc/nftables.d/{SERVICE}.nft"
+NFTABLES_UNIT = f"{SERVICE}-nftables.service"
+NFTABLES_UNIT_FILE = f"/etc/systemd/system/{NFTABLES_UNIT}"
+SYSTEM_FILES = (
+    *(UNIT_FILE, SYSUSERS_FILE, TMPFILES_FILE, SYSCTL_FILE, LOGROTATE_FILE),
+    *(SECRETS_UNIT_FILE, NFTABLES_FILE, NFTABLES_UNIT_FILE),
+)
 
 #: The file of prompts and answers. Its name does not end as those of other logs do, which are rotated otherwise.
 PROMPT_LOG = "prompts.jsonl"

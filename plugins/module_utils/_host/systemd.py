@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import posixpath
 
+from ansible_collections.gatewayops.openai.plugins.module_utils._host import nftables
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.envoy_command import (
     envoy_command,
     libexec,
@@ -16,6 +17,9 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._host.envoy_comm
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import ENCRYPTED, INSTANCES, Host
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.service import (
     LOGROTATE_FILE,
+    NFTABLES_FILE,
+    NFTABLES_UNIT,
+    NFTABLES_UNIT_FILE,
     PROMPT_LOG,
     SECRETS_UNIT,
     SECRETS_UNIT_FILE,
@@ -103,13 +107,17 @@ DevicePolicy=closed
 def files(spec: Spec, host: Host) -> tuple[tuple[str, str], ...]:
     """The files on the system, by absolute path: all of `service.SYSTEM_FILES` that this host needs."""
     restoring = ((SECRETS_UNIT_FILE, secrets_unit(host)),) if host.secrets_persist == ENCRYPTED else ()
+    filtering: tuple[tuple[str, str], ...] = ()
+    if spec.nftables is not None:
+        filtering = ((NFTABLES_FILE, nftables.rules(spec, spec.nftables)), (NFTABLES_UNIT_FILE, nftables.unit()))
     return (
         (UNIT_FILE, unit(spec, host)),
         (SYSUSERS_FILE, sysusers(host)),
         (TMPFILES_FILE, tmpfiles(host)),
-        (SYSCTL_FILE, sysctl()),
+        (SYSCTL_FILE, sysctl(spec)),
         (LOGROTATE_FILE, logrotate(spec, host)),
         *restoring,
+        *filtering,
     )
 
 
@@ -124,12 +132,13 @@ def unit(spec: Spec, host: Host) -> str:
     command = " \\\n  ".join(_pairs(envoy_command(spec, host, instance="%i", node="%H")))
     executable = sorted({"/usr", "/lib", "/lib64", posixpath.dirname(host.envoy), posixpath.dirname(host.python)})
     ports = sorted({listener.port for listener in spec.listeners} | {spec.metrics.port})
+    helpers = SECRETS_UNIT if spec.nftables is None else f"{SECRETS_UNIT} {NFTABLES_UNIT}"
     return (
         f"{_HEAD}[Unit]\n"
         "Description=OpenAI gateway, instance %i (blue or green)\n"
         # Also where there is no such unit, which is no error: a process need not be replaced for it.
-        f"Wants=network-online.target {SECRETS_UNIT}\n"
-        f"After=network-online.target systemd-tmpfiles-setup.service {SECRETS_UNIT}\n"
+        f"Wants=network-online.target {helpers}\n"
+        f"After=network-online.target systemd-tmpfiles-setup.service {helpers}\n"
         "StartLimitIntervalSec=0\n"
         "\n[Service]\n"
         "Type=exec\n"
@@ -201,18 +210,19 @@ def tmpfiles(host: Host) -> str:
     )
 
 
-def sysctl() -> str:
-    """The kernel settings without which changes lose requests, see ip-sysctl and inotify(7).
+def sysctl(spec: Spec) -> str:
+    """The kernel settings without which changes lose requests, see ip-sysctl and inotify(7), and those of the spec.
 
     Connections that wait at a listener that closes go to the other instance, not into the void. And Envoy takes an
     inotify instance for each file that it watches, one for each key and certificate among them: where the user has none
-    left it aborts, also while it serves. Linux grants 128, to both instances together.
+    left it aborts, also while it serves. Linux grants 128, to both instances together. These need not be possible, which
+    the `-` says; those of the spec have to be.
     """
     return (
         f"{_HEAD}# '-': inside a container they may not be allowed to be set.\n"
         "-net.ipv4.tcp_migrate_req = 1\n"
         f"-fs.inotify.max_user_instances = {_WATCHES}\n"
-    )
+    ) + "".join(f"{name} = {value}\n" for name, value in spec.sysctls)
 
 
 def logrotate(spec: Spec, host: Host) -> str:

@@ -28,15 +28,22 @@ def compile_host(spec: Spec, host: Host) -> tuple[BundleFile, ...]:
     if host.service_manager == SYSTEMD:
         files += [BundleFile("host" + path, text.encode(), MODE_FILE) for path, text in systemd.files(spec, host)]
     else:
-        if spec.prompt_log is not None:
-            raise CompileError(
-                "gateway_prompt_log: needs the service manager systemd, since nothing here would remove old files"
-            )
+        _refuse_what_needs_systemd(spec)
         files.append(_script("run-envoy", run_envoy, host))
         files.append(
             BundleFile("supervisor/supervisord.conf", supervisor.configuration(spec, host).encode(), MODE_FILE)
         )
     return tuple(sorted(files, key=lambda file: file.path))
+
+
+def _refuse_what_needs_systemd(spec: Spec) -> None:
+    if spec.prompt_log is not None:
+        raise CompileError(
+            "gateway_prompt_log: needs the service manager systemd, since nothing here would remove old files"
+        )
+    for name, given in (("gateway_nftables", spec.nftables), ("gateway_sysctls", spec.sysctls)):
+        if given not in (None, ()):
+            raise CompileError(f"{name}: needs the service manager systemd, since only root can set it")
 
 
 def _script(name: str, module: ModuleType, host: Host) -> BundleFile:

@@ -16,6 +16,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._release import 
     admin,
     delivery,
     history,
+    kernel,
     outside,
     persist,
     secrets,
@@ -94,6 +95,7 @@ def activate(site: Site, view: View, plan: Plan, request: Request) -> Done:
             plan.outside_removes,
             site.system_owner,
         )
+        kernel.load(site.ops, plan.kernel)
         done = _switch(site, view, plan, request)
     except (OSError, ReleaseError):
         _undo(site, view, plan, None if request.secrets is None else kept)
@@ -171,6 +173,7 @@ def _undo(site: Site, view: View, plan: Plan, kept: Mapping[str, Mapping[str, An
             known = [*view.releases.values(), plan.target.manifest]
             removes = store.outside_leftovers(site.layout, known, former)
             outside.put(site.layout, site.ops, site.manager, files, writes, removes, site.system_owner)
+            kernel.load(site.ops, kernel.faults(files))
     if kept is not None:
         delivery.put_back(site, kept)
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files import BundleFile
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import ReleaseError
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.service import NFTABLES_FILE
+from ansible_collections.gatewayops.openai.plugins.module_utils._release import kernel
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.layout import Layout
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import Ops, Owner, exists, temporary_of
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.service import Manager
@@ -35,6 +37,8 @@ def put(
             owner,
             lambda place, path=path: _apply(ops, path, place),  # type: ignore[misc]
         )
+    if "host" + NFTABLES_FILE in removed:
+        kernel.unload(ops)
     for path in removed:
         with suppress(FileNotFoundError):
             ops.unlink(layout.outside(path))

@@ -17,6 +17,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._release import 
     checks,
     delivery,
     history,
+    kernel,
     outside,
     persist,
     rotation,
@@ -99,6 +100,8 @@ class Plan:
     secrets_removed: tuple[str, ...]
     #: Whose secrets they are.
     rotated: Rotated
+    #: What the kernel has not as the release says, see `kernel.faults`.
+    kernel: tuple[str, ...]
     #: What is wrong with the secrets on the disk, see `persist.fault`, and where they are.
     sealed_fault: str
     sealed_path: str
@@ -119,7 +122,8 @@ class Plan:
         follows = self.sealed_fault == persist.CONTENT and (self.secrets_changed or self.secrets_removed)
         sealed = (f"{self.sealed_path} ({self.sealed_fault})",) if self.sealed_fault and not follows else ()
         files = tuple("/" + path[len("host/") :] for path in self.outside_writes + self.outside_removes)
-        return tuple(str(damage) for damage in self.target.damages) + files + directories + sealed
+        kernel = tuple(f"{name} (in the kernel)" for name in self.kernel)
+        return tuple(str(damage) for damage in self.target.damages) + files + directories + kernel + sealed
 
     @property
     def changed(self) -> bool:
@@ -127,7 +131,7 @@ class Plan:
         return (
             any((self.stage, self.make_user, self.relink, self.choose, self.reload_manager, self.process != NONE))
             or any((self.target.damages, self.directories, self.outside_writes, self.outside_removes, self.drain))
-            or any((self.secrets_changed, self.secrets_removed, self.sealed_fault))
+            or any((self.secrets_changed, self.secrets_removed, self.sealed_fault, self.kernel))
         )
 
 
@@ -172,6 +176,7 @@ def make_plan(site: Site, view: View, target: Target, request: Request) -> Plan:
         secrets_changed=changed,
         secrets_removed=removed,
         rotated=_rotated(site, request),
+        kernel=kernel.faults(target.files),
         sealed_fault="" if in_the_end is None else persist.fault(site, in_the_end),
         sealed_path=str(site.layout.sealed_secrets),
         # Also going back to what was noted last, from one that was not noted: it is the one to go back to then.
@@ -189,7 +194,7 @@ def make_plan(site: Site, view: View, target: Target, request: Request) -> Plan:
 def ahead(site: Site, view: View, plan: Plan, request: Request) -> tuple[str, ...]:
     """Why the plan cannot end well, found before it begins."""
     why = persist.problem(site)
-    unkept = (why,) if why else ()
+    unkept = (*((why,) if why else ()), *(kernel.problems(plan.target.files) if plan.kernel else ()))
     if plan.process == NONE:
         return unkept
     pending = checks.secret_files(site.host, plan.target.envoy) if request.secrets_pending else ()

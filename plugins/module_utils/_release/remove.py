@@ -11,10 +11,11 @@ from pathlib import Path
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import INSTANCES
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.service import (
     LOG_FILES,
+    NFTABLES_FILE,
     SYSTEM_FILES,
     SYSUSERS_FILE,
 )
-from ansible_collections.gatewayops.openai.plugins.module_utils._release import account, persist, secrets, store
+from ansible_collections.gatewayops.openai.plugins.module_utils._release import account, kernel, persist, secrets, store
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import exists, temporary_of
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.service import STOPPED
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.site import Site
@@ -56,6 +57,8 @@ def remove(site: Site, drain_wait: float | None, *, keep_logs: bool) -> None:
     site.ops.before("secrets", site.host.secrets_dir)
     secrets.prune(site.host.secrets_dir, (), check=False)
     removed = [path for path in files if exists(path)]
+    if site.layout.outside("host" + NFTABLES_FILE) in removed:
+        kernel.unload(site.ops)
     for path in removed:
         site.ops.unlink(path)
     if removed:
@@ -78,9 +81,10 @@ def remove(site: Site, drain_wait: float | None, *, keep_logs: bool) -> None:
 def _directories(site: Site) -> tuple[Path, ...]:
     """Directories that go when nothing is left in them; anybody may have put something there.
 
-    The last is where nothing but our file may be: not every system has such a directory before.
+    The last ones are where nothing but our file may be: not every system has such directories before.
     """
-    made = (site.layout.outside("host" + SYSUSERS_FILE).parent,) if site.layout.systemd else ()
+    files = (SYSUSERS_FILE, NFTABLES_FILE) if site.layout.systemd else ()
+    made = tuple(site.layout.outside("host" + path).parent for path in files)
     return (Path(site.host.secrets_dir), Path(site.host.runtime_dir), site.layout.config, *made)
 
 

@@ -53,8 +53,20 @@ def check_draft(spec: Draft, problems: Problems) -> None:
     check_endpoints(_entries(spec, "consumers"), spec.get("endpoints", {}), problems)
     _check_tokens(spec, problems)
     check_telemetry(spec, problems)
+    _check_nftables(spec.get("nftables"), metrics, problems)
     check_rate_limit_service(spec, problems)
     _check_policies(spec, problems)
+
+
+def _check_nftables(nftables: Any, metrics: Draft | None, problems: Problems) -> None:
+    if not isinstance(nftables, Draft) or not nftables.get("metrics_from") or not isinstance(metrics, Draft):
+        return
+    address = metrics.get("address", Metrics.address)
+    if address and ip_address(address).is_loopback:
+        problems.add(
+            f"{nftables.path}.metrics_from",
+            f"cannot be: the metrics are offered on {address} only; set gateway_metrics.address, or leave it out",
+        )
 
 
 def _entries(spec: Draft, attribute: str) -> list[Draft]:

@@ -18,6 +18,7 @@ from typing import ClassVar
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.endpoints import ENDPOINTS
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.jwks import Jwks, JwksSource
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kernel import SYSCTLS, Nftables
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import (
     Address,
     Choice,
@@ -556,6 +557,24 @@ class Spec:
             Record(PromptLog),
             "Whose prompts and answers are written to a file of their own, and how long. Without it none ever are.",
             key="gateway_prompt_log",
+        ),
+    )
+    nftables: Nftables | None = field(
+        default=None,
+        metadata=spec(
+            Record(Nftables),
+            "A packet filter for the host: clients reach the listeners, and nobody the metrics but who is named. "
+            "Without it the gateway leaves filtering to others. Needs nftables and the service manager V(systemd).",
+            key="gateway_nftables",
+        ),
+    )
+    sysctls: tuple[tuple[str, str], ...] = field(
+        default=(),
+        metadata=spec(
+            SYSCTLS,
+            "Settings of the host's kernel, such as C(net.core.somaxconn), as texts. Needs the service manager "
+            "V(systemd). One that is taken out keeps its value until the host starts again.",
+            key="gateway_sysctls",
         ),
     )
     policies: tuple[tuple[str, str], ...] = field(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kernel import Nftables
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kinds import Kind, ListOf, Named, Pairs, Record
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Drain, Metrics, Spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.rate_limit_service import RateLimitService
@@ -22,9 +23,9 @@ def spec_resources(spec: Spec) -> dict[str, dict[str, Any]]:
 
     Addresses are ``gateway_models.gpt-5`` for named things, and ``gateway_size``, ``gateway_limits_scope``,
     ``gateway_max_request_size`` and ``gateway_metrics``; ``gateway_drain``, ``gateway_otlp``,
-    ``gateway_rate_limit_service``, ``gateway_prompt_log`` and ``gateway_workspace`` where they are set. Values are
-    plain JSON in the notation of a spec, without what is not set; secrets are their references, and ``(literal)``
-    stands for a value that is written in the spec.
+    ``gateway_rate_limit_service``, ``gateway_prompt_log``, ``gateway_nftables``, ``gateway_sysctls`` and
+    ``gateway_workspace`` where they are set. Values are plain JSON in the notation of a spec, without what is not set;
+    secrets are their references, and ``(literal)`` stands for a value that is written in the spec.
     """
     resources: dict[str, dict[str, Any]] = {}
     for kind in ("listeners", "providers", "models", "endpoints", "consumers", "jwt_issuers"):
@@ -42,6 +43,10 @@ def spec_resources(spec: Spec) -> dict[str, dict[str, Any]]:
         resources["gateway_rate_limit_service"] = _rendered(spec.rate_limit_service, RateLimitService)
     if spec.prompt_log is not None:
         resources["gateway_prompt_log"] = _rendered(spec.prompt_log, PromptLog)
+    if spec.nftables is not None:
+        resources["gateway_nftables"] = _rendered(spec.nftables, Nftables)
+    if spec.sysctls:
+        resources["gateway_sysctls"] = dict(spec.sysctls)
     if spec.workspace is not None:
         resources["gateway_workspace"] = {"name": spec.workspace}
     return resources

@@ -79,7 +79,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
         plugin = action(
             task=task,
             connection=connection,
-            play_context=SimpleNamespace(remote_user="ada", check_mode=check, diff=diff),
+            play_context=SimpleNamespace(remote_user="ada", port=None, check_mode=check, diff=diff),
             loader=loader,
             templar=Templar(loader=loader, variables=variables or {}),
             shared_loader_obj=None,

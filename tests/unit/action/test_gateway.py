@@ -255,3 +255,14 @@ def test_absent_keeps_envoy_while_the_gateway_is_not_removed(run: Run) -> None:
     host = Host({"failed": True, "msg": "still serves connections"})
     assert run(ActionModule, arguments={"state": "absent"}, variables=variables, host=host)["failed"]
     assert len(host.calls) == 1
+
+
+def test_a_filter_that_would_shut_this_run_out_is_refused(run: Run, spec: dict[str, Any]) -> None:
+    spec["gateway_nftables"] = {"others": "drop", "ports": [2222]}
+    host = Host({"changed": False})
+    result = run(ActionModule, variables=spec, host=host)
+    assert result["failed"]
+    assert result["msg"].startswith("gateway_nftables.ports: does not have 22, the port that this run has connected to")
+    assert host.calls == []
+    spec["gateway_nftables"]["ports"].append(22)
+    assert not run(ActionModule, variables=spec, host=host)["changed"]

@@ -64,6 +64,7 @@ def test_serves_again_after_a_restart_without_the_store_and_without_a_run(gw1: G
         assert soon(model).status == 200
     assert ask("gw1", "gw-nobody", chat("small")).status == 401
     assert (gw1.instance(), gw1.release(), in_memory(gw1), gw1.out(f"sha256sum {SEALED}")) == before
+    assert "policy drop" in gw1.out("nft list table inet openai_gateway"), "the packet filter is there before clients"
     assert "Restored: consumers.json, listener-public.json, provider-a-" in journal(gw1)
 
 

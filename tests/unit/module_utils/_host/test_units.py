@@ -17,6 +17,7 @@ import pytest
 from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files import BundleFile
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import CompileError
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host, host_from_options
+from ansible_collections.gatewayops.openai.plugins.module_utils._host.nftables import mark_of
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.service import SYSTEM_FILES
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.units import compile_host
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.admin import process_files
@@ -53,7 +54,10 @@ def unit(options: dict[str, Any] | None = None, **more: Any) -> list[str]:
 
 def test_systemd_has_these_files() -> None:
     scripts = ["libexec/gateway-admin", "libexec/restore-secrets"]
-    assert sorted(files()) == sorted([*scripts, *("host" + path for path in SYSTEM_FILES)])
+    everything = files(None, gateway_nftables={})
+    assert sorted(everything) == sorted([*scripts, *("host" + path for path in SYSTEM_FILES)])
+    filtering = {"host/etc/nftables.d/openai-gateway.nft", "host/etc/systemd/system/openai-gateway-nftables.service"}
+    assert set(everything) - set(files()) == filtering
 
 
 def test_nothing_restores_secrets_that_are_not_kept() -> None:
@@ -202,6 +206,63 @@ def test_prompts_are_kept_as_long_as_they_shall_be() -> None:
         assert f"    maxage {days}\n" in own
         assert "    create 0600 openai-gateway openai-gateway\n" in own
         assert own.count("reopen-logs") == others.count("reopen-logs") == 1
+
+
+NFT = "host/etc/nftables.d/openai-gateway.nft"
+
+
+def chain(**options: Any) -> list[str]:
+    """The lines of the chain, without the mark."""
+    text = files(None, gateway_nftables=options, gateway_metrics={"address": "10.0.5.2"})[NFT].content.decode()
+    lines = [line.strip() for line in text.splitlines()]
+    assert mark_of(text)
+    return lines[lines.index("chain input {") + 1 : lines.index("}")]
+
+
+def test_only_who_is_named_reads_the_metrics() -> None:
+    filtered, loopback, *others = chain(metrics_from=["10.0.5.7", "2001:db8::/32", "10.1.0.0/16"])
+    assert filtered == "type filter hook input priority filter; policy accept;"
+    assert loopback.startswith("iif lo accept comment ")
+    assert others == [
+        "ct state established,related accept",
+        "tcp dport { 443 } accept",
+        "ip saddr { 10.0.5.7, 10.1.0.0/16 } tcp dport 9902 accept",
+        "ip6 saddr { 2001:db8::/32 } tcp dport 9902 accept",
+        "tcp dport 9902 drop",
+    ]
+
+
+def test_others_are_let_in_by_port_or_not_at_all() -> None:
+    filtered, _loopback, *others = chain(others="drop", ports=[22, 9100])
+    assert filtered.endswith("policy drop;")
+    assert others[-3].startswith("meta l4proto { icmp, ipv6-icmp }")
+    assert others[-1] == "tcp dport { 22, 9100 } accept"
+
+
+def test_other_rules_have_another_mark() -> None:
+    marks = {
+        mark_of(files(None, gateway_nftables=options)[NFT].content.decode())
+        for options in ({}, {"others": "drop", "ports": [22]}, {"others": "drop", "ports": [23]})
+    }
+    assert len(marks) == 3
+
+
+def test_settings_of_the_kernel() -> None:
+    path = "host/etc/sysctl.d/60-openai-gateway.conf"
+    lines = files(None, gateway_sysctls={"vm.swappiness": "1", "net.core.somaxconn": "8192"})[path].content.decode()
+    assert lines.splitlines()[-3:] == [
+        "-net.ipv4.tcp_migrate_req = 1",
+        "net.core.somaxconn = 8192",
+        "vm.swappiness = 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("gateway_nftables", {}), ("gateway_sysctls", {"net.core.somaxconn": "1"})]
+)
+def test_the_kernel_is_not_set_under_supervisor(name: str, value: Any) -> None:
+    with pytest.raises(CompileError, match=f"{name}: needs the service manager systemd, since only root can set it"):
+        files(SUPERVISOR, **{name: value})
 
 
 def test_nobody_removes_prompts_under_supervisor() -> None:

@@ -9,6 +9,7 @@ import pytest
 from spec_examples import REMOVED, changed, every_key
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import SpecError
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kernel import Nftables
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import (
     Consumer,
     ConsumerJwt,
@@ -166,7 +167,7 @@ def test_every_key_arrives_in_the_model() -> None:
         limits_scope="host",
         max_request_size=16 * 1024**2,
         release_keep=7,
-        metrics=Metrics("::1", 9903),
+        metrics=Metrics("2001:db8::9", 9903),
         drain=Drain(30.0, 900.0),
         otlp=Otlp(
             BaseUrl("https", "collector.example.com", 4318, ""),
@@ -180,6 +181,8 @@ def test_every_key_arrives_in_the_model() -> None:
             "limits.example.com", 8443, "llm", 0.05, "deny", RateLimitTls(HostPath("/etc/ssl/limits.pem"))
         ),
         prompt_log=PromptLog(("*",), 1798675200, 3, 128 * 1024),
+        nftables=Nftables(("10.0.5.7", "2001:db8::/32"), "drop", (22,)),
+        sysctls=(("net.core.somaxconn", "8192"),),
         policies=(("consumer_without_limit", "off"), ("prompt_logging", "off"), ("tls_version", "warn")),
         policy_exceptions=(
             PolicyException(
@@ -248,6 +251,7 @@ def test_null_is_as_good_as_no_key() -> None:
             (("gateway_models", "text-embedding-3-small"), None),
             (("gateway_consumers", "search-team", "models"), ["gpt-5"]),
             (("gateway_metrics",), None),
+            (("gateway_nftables",), None),
             (("gateway_modles",), None),
             (("gateway_policies", "tls_version"), None),
         )

@@ -283,6 +283,42 @@ SEARCH = (CONSUMERS, "search-team")
             "gateway_prompt_log.retention: '2y' must be a whole number and its unit (d), such as '7d'",
         ),
         ((*PROMPTS, "max_size"), "2M", "gateway_prompt_log.max_size: must be between 1K and 1M"),
+        # The kernel.
+        (
+            ("gateway_nftables", "metrics_from", 0),
+            "10.0.5.7/24",
+            "gateway_nftables.metrics_from[0]: '10.0.5.7/24' must be an address or a network such as 10.0.5.0/24, "
+            "without bits beside the prefix",
+        ),
+        (
+            ("gateway_nftables", "metrics_from", 0),
+            "monitoring",
+            "gateway_nftables.metrics_from[0]: 'monitoring' must be an address or a network such as 10.0.5.0/24",
+        ),
+        (("gateway_nftables", "others"), "accept", "gateway_nftables.ports: is not allowed for the others accept"),
+        (("gateway_nftables", "ports"), REMOVED, "gateway_nftables.ports: is required for the others drop"),
+        (
+            ("gateway_metrics", "address"),
+            "127.0.0.1",
+            "gateway_nftables.metrics_from: cannot be: the metrics are offered on 127.0.0.1 only; set "
+            "gateway_metrics.address, or leave it out",
+        ),
+        (
+            ("gateway_sysctls",),
+            {"net.core.somaxconn": 8192},
+            "gateway_sysctls.net.core.somaxconn: must be a string, but YAML reads it as a number; put it in quotes",
+        ),
+        (
+            ("gateway_sysctls",),
+            {"somaxconn": "1"},
+            "gateway_sysctls.somaxconn: 'somaxconn' must be the name of a kernel setting such as net.core.somaxconn",
+        ),
+        (
+            ("gateway_sysctls",),
+            {"net.core.somaxconn": "1\nkernel.core_pattern = |/bin/sh"},
+            "gateway_sysctls.net.core.somaxconn: '1\\nkernel.core_pattern = |/bin/sh' must be a value in printable "
+            "ASCII characters",
+        ),
         # Units.
         (
             (*GPT, "timeouts", "idle"),
@@ -399,8 +435,8 @@ SEARCH = (CONSUMERS, "search-team")
         ),
         (
             ("gateway_metrics",),
-            {"port": 8080},
-            "gateway_metrics.port: 127.0.0.1:8080 is already used by gateway_listeners.local",
+            {"address": "0.0.0.0", "port": 8080},
+            "gateway_metrics.port: 0.0.0.0:8080 is already used by gateway_listeners.local (127.0.0.1:8080)",
         ),
         (("gateway_metrics",), 9902, "gateway_metrics: must be a dictionary, not a number"),
         # Nothing where something is needed.

@@ -32,6 +32,8 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
         "gateway_otlp",
         "gateway_rate_limit_service",
         "gateway_prompt_log",
+        "gateway_nftables",
+        "gateway_sysctls",
         "gateway_workspace",
     ]
     assert resources["gateway_listeners.public"] == {
@@ -84,7 +86,7 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
     assert resources["gateway_size"] == {"name": "custom", "concurrency": 4, "memory_max": "2G", "cpu_quota": "400%"}
     assert resources["gateway_limits_scope"] == {"scope": "host"}
     assert resources["gateway_max_request_size"] == {"size": "16M"}
-    assert resources["gateway_metrics"] == {"address": "::1", "port": 9903}
+    assert resources["gateway_metrics"] == {"address": "2001:db8::9", "port": 9903}
     assert resources["gateway_drain"] == {"health_wait": "30s", "timeout": "900s"}
     assert resources["gateway_otlp"] == {
         "endpoint": "https://collector.example.com:4318",
@@ -100,6 +102,12 @@ def test_resources_are_complete_and_in_the_notation_of_a_spec() -> None:
         "retention": "3d",
         "max_size": "128K",
     }
+    assert resources["gateway_nftables"] == {
+        "metrics_from": ["10.0.5.7", "2001:db8::/32"],
+        "others": "drop",
+        "ports": [22],
+    }
+    assert resources["gateway_sysctls"] == {"net.core.somaxconn": "8192"}
     assert json.loads(json.dumps(resources)) == resources
 
 
