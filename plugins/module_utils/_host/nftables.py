@@ -13,8 +13,9 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._host.service im
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kernel import DROP, Nftables
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
 
-#: Without these a host does not find its neighbours, its router or its own address: RFC 4890, and DHCPv6.
-_NEEDED_BY_IP = ("meta l4proto { icmp, ipv6-icmp } accept", "ip6 saddr fe80::/10 udp dport 546 accept")
+#: Without these a host does not find its neighbours, its router or its own address: ICMP and ICMPv6 (RFC 4890), which
+#: small systems have no names for, and DHCPv6.
+_NEEDED_BY_IP = ("meta l4proto { 1, 58 } accept", "ip6 saddr fe80::/10 udp dport 546 accept")
 
 
 def rules(spec: Spec, nftables: Nftables) -> str:

@@ -18,7 +18,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._host.service im
     NFTABLES_UNIT,
     SYSCTL_FILE,
 )
-from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import Ops, outcome, piped
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import Ops, outcome
 
 _RULES = "host" + NFTABLES_FILE
 _SETTINGS = "host" + SYSCTL_FILE
@@ -40,10 +40,7 @@ def problems(files: Mapping[str, BundleFile]) -> tuple[str, ...]:
         if not os.access(_place(name), os.W_OK)
     ]
     if _RULES in files:
-        try:
-            piped(["nft", "--check", "--file", "-"], files[_RULES].content)
-        except ReleaseError as error:
-            found.append(f"gateway_nftables: {error}")
+        found += _refused(files[_RULES].content)
     return tuple(found)
 
 
@@ -60,6 +57,15 @@ def unload(ops: Ops) -> None:
     ops.run(["systemctl", "stop", NFTABLES_UNIT])
     if _loaded():
         ops.run(["nft", "delete", "table", *NFTABLES_TABLE.split()])
+
+
+def _refused(rules: bytes) -> list[str]:
+    """Why the rules cannot be loaded; nft shows the place below the first line of what it says."""
+    try:
+        status, _output, errors = outcome(["nft", "--check", "--file", "-"], content=rules)
+    except ReleaseError as error:
+        return [f"gateway_nftables: {error}"]
+    return [f"gateway_nftables: nft says: {errors.strip().splitlines()[0]}"] if status else []
 
 
 def _loaded() -> str:

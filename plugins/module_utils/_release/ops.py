@@ -163,10 +163,13 @@ def query(argv: Sequence[str], timeout: float = 60.0, environment: Mapping[str, 
 
 
 def outcome(
-    argv: Sequence[str], timeout: float = 60.0, environment: Mapping[str, str] | None = None
+    argv: Sequence[str], timeout: float = 60.0, environment: Mapping[str, str] | None = None, content: bytes = b""
 ) -> tuple[int, str, str]:
-    """Exit status, output and errors of a command. Raises ReleaseError when it cannot be started or does not end."""
-    done = _completed(argv, timeout, environment, b"")
+    """Exit status, output and errors of a command that gets `content` on its standard input.
+
+    Raises ReleaseError when it cannot be started or does not end.
+    """
+    done = _completed(argv, timeout, environment, content)
     return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
 
 

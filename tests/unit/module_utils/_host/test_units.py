@@ -235,7 +235,7 @@ def test_only_who_is_named_reads_the_metrics() -> None:
 def test_others_are_let_in_by_port_or_not_at_all() -> None:
     filtered, _loopback, *others = chain(others="drop", ports=[22, 9100])
     assert filtered.endswith("policy drop;")
-    assert others[-3].startswith("meta l4proto { icmp, ipv6-icmp }")
+    assert others[-3].startswith("meta l4proto { 1, 58 }")
     assert others[-1] == "tcp dport { 22, 9100 } accept"
 
 

@@ -31,23 +31,20 @@ class Kernel:
             (proc / name).parent.mkdir(parents=True, exist_ok=True)
             (proc / name).write_text(value + "\n")
 
-    def outcome(self, argv: list[str]) -> tuple[int, str, str]:
+    def outcome(self, argv: list[str], content: bytes = b"") -> tuple[int, str, str]:
+        if argv == ["nft", "--check", "--file", "-"]:
+            assert content.startswith(b"#")
+            if "cannot run" in self.complaint:
+                raise ReleaseError(self.complaint)
+            return (1 if self.complaint else 0), "", self.complaint
         assert argv == ["nft", "list", "table", "inet", "openai_gateway"]
         return (0, self.rules, "") if self.rules else (1, "", "No such file or directory")
-
-    def piped(self, argv: list[str], content: bytes) -> bytes:
-        assert argv == ["nft", "--check", "--file", "-"]
-        assert content.startswith(b"#")
-        if self.complaint:
-            raise ReleaseError(self.complaint)
-        return b""
 
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
     machine = Kernel(tmp_path / "proc")
     monkeypatch.setattr(kernel, "outcome", machine.outcome)
-    monkeypatch.setattr(kernel, "piped", machine.piped)
     monkeypatch.setattr(kernel, "_PROC", machine.proc)
     return machine
 
@@ -109,6 +106,12 @@ def test_a_kernel_that_cannot_is_told_before_anything_changes(world: World, mach
         "cannot be served, nothing was changed: the kernel has no setting vm.overcommit, or it cannot be set here; "
         "gateway_nftables: cannot run nft: No such file or directory"
     )
+
+
+def test_rules_that_nft_refuses(world: World, machine: Kernel) -> None:
+    machine.complaint = "/dev/stdin:4:1: Error: no such thing\n  thing\n  ^^^^^\n"
+    with pytest.raises(ReleaseError, match=r"gateway_nftables: nft says: /dev/stdin:4:1: Error: no such thing\Z"):
+        play(world, machine, SET)
 
 
 def test_removal(world: World, machine: Kernel) -> None:
