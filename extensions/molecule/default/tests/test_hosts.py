@@ -128,7 +128,7 @@ def test_exposure(root: Any) -> None:
     print(last)
     score = re.search(r"Overall exposure level for \S+: ([0-9.]+)", last)
     assert score
-    assert float(score.group(1)) <= 2.0, last
+    assert float(score.group(1)) <= 1.5, last
 
 
 def test_unit_and_logrotate_files_are_accepted(root: Any) -> None:
