@@ -79,7 +79,7 @@ def no_endpoints(raw: dict[str, Any]) -> None:
 
 
 def move_metrics(raw: dict[str, Any]) -> None:
-    raw["gateway_metrics"] = {"port": 9000}
+    raw["gateway_metrics"]["port"] = 9000
 
 
 def move_listener(raw: dict[str, Any]) -> None:
