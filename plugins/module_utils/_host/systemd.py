@@ -215,7 +215,7 @@ def sysctl(spec: Spec) -> str:
 
     Connections that wait at a listener that closes go to the other instance, not into the void. And Envoy takes an
     inotify instance for each file that it watches, one for each key and certificate among them: where the user has none
-    left it aborts, also while it serves. Linux grants 128, to both instances together. These need not be possible, which
+    left it aborts, also while it serves. Linux grants 128, to both instances together. These need not be possible, as
     the `-` says; those of the spec have to be.
     """
     return (
