@@ -15,6 +15,8 @@ COLLECTION = ".cache/collections/ansible_collections/gatewayops/openai"
 OUTPUT = ROOT / "tests" / "output" / "check"
 # Unit tests do not depend on each other.
 SPREAD = ("--numprocesses=2",)
+# Tests that wait more than they compute; those of a file share what they have started.
+WAITING = ("--numprocesses=4", "--dist=loadfile")
 
 Command = list[str]
 
@@ -87,11 +89,24 @@ def dev_environments() -> list[Environment]:
     ]
 
 
-def pytest_leg(kind: str, environment: Environment, *arguments: str, needs: tuple[Command, ...] = ()) -> Leg:
+def pytest_leg(
+    kind: str, environment: Environment, *arguments: str, detail: str = "", needs: tuple[Command, ...] = ()
+) -> Leg:
     """``needs`` are commands that run before pytest."""
-    report = OUTPUT / ("%s-%s.xml" % (kind, environment.folder))
+    report = OUTPUT / ("%s.xml" % "-".join(filter(None, [kind, detail, environment.folder])))
     command = environment.run("pytest", "--quiet", "--junitxml=%s" % report, *arguments)
-    return Leg(kind=kind, environment=environment, commands=(*needs, command), report=report)
+    return Leg(kind=kind, detail=detail, environment=environment, commands=(*needs, command), report=report)
+
+
+def contract(environment: Environment) -> list[Leg]:
+    """Most of these tests wait for processes most of the time; what a gateway is put under load for runs alone."""
+    alone = ["tests/contract/test_release_%s.py" % name for name in ("faults", "kills", "load")]
+    others = ["--ignore=%s" % path for path in alone]
+    browser = ["tools/host-packages"]  # which one of the tests needs
+    return [
+        pytest_leg("contract", environment, *WAITING, *others, "tests/contract", needs=(browser,)),
+        pytest_leg("contract", environment, *alone, detail="alone"),
+    ]
 
 
 def lint(environment: Environment) -> Leg:
@@ -170,8 +185,7 @@ def all_legs() -> list[Leg]:
         *map(types, environments),
         *unit_legs(environments),
         *map(sanity, environments),
-        # One of them needs a browser.
-        pytest_leg("contract", daily, "tests/contract", needs=(["tools/host-packages"],)),
-        pytest_leg("integration", daily, "tests/integration"),
+        *contract(daily),
+        pytest_leg("integration", daily, *WAITING, "tests/integration"),
         *molecule_legs(daily),
     ]

@@ -29,7 +29,6 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._release.run imp
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.parse import parse_spec
 
 MIGRATE = Path("/proc/sys/net/ipv4/tcp_migrate_req")
-WATCHES = Path("/proc/sys/fs/inotify/max_user_instances")
 KEY = "sk-alice"
 
 
@@ -280,10 +279,7 @@ def site() -> Iterator[Site]:
 
 @contextmanager
 def migrating_requests() -> Iterator[None]:
-    """The kernel settings of a gateway, which a release makes under systemd only, see `_host/systemd.py`."""
-    with suppress(OSError):
-        if int(WATCHES.read_text()) < 1024:  # more is no harm to anybody, so it stays
-            WATCHES.write_text("1024")
+    """The kernel setting of a gateway, which a release makes under systemd only, see `_host/systemd.py`."""
     before = MIGRATE.read_text()
     try:
         with suppress(OSError):
