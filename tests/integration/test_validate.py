@@ -143,7 +143,7 @@ def test_what_is_wrong_is_told_to_people_and_programs(controller: Controller) ->
     failed = {case.name for case in suite if any(isinstance(each, junitparser.Failure) for each in case.result)}
     assert failed == {"valid-specification", "models_have_fallbacks"}
     skipped = {case.name for case in suite if any(isinstance(each, junitparser.Skipped) for each in case.result)}
-    assert skipped == {"wildcard_models"}
+    assert skipped == {"provider_without_tls", "wildcard_models"}
 
 
 def test_an_inventory_without_gateways_is_no_success(controller: Controller) -> None:
@@ -152,3 +152,12 @@ def test_an_inventory_without_gateways_is_no_success(controller: Controller) -> 
     ran = controller.validate()
     assert ran.status == 2
     assert "There is no host in the group gateways, so there is nothing to validate." in ran.output
+
+
+def test_a_workspace_without_gateways_is_no_success(controller: Controller) -> None:
+    controller.write("{}")
+    hosts = "gateways: {hosts: {gw1.invalid: }}\nstaging: {hosts: {db1.invalid: }}\n"
+    (controller.inventory / "hosts.yml").write_text(hosts)
+    ran = controller.validate("-e", "gateway_workspace=staging")
+    assert ran.status == 2
+    assert "No host of the group staging is in the group gateways, so there is nothing to validate." in ran.output
