@@ -39,7 +39,7 @@ class ActionModule(GatewayAction):
         plan = gathered.plan
         document = drift_document(plan)
         if options["path"]:
-            write_file(Path(options["path"]), canonical_json(document) + b"\n")
+            write_file(Path(options["path"]), canonical_json(document) + b"\n", "report")
         if options["metrics"]:
             _replace(Path(options["metrics"]), render_metrics(plan, time.time()).encode())
         self._display.display(render_terminal(plan).replace("\nPlan: ", "\nDrift: "))
@@ -55,6 +55,6 @@ class ActionModule(GatewayAction):
 def _replace(path: Path, content: bytes) -> None:
     """Write a file that somebody else may be reading: the collector of metrics never sees a half of it."""
     written = path.with_name(f".{path.name}.new")
-    write_file(written, content)
+    write_file(written, content, "file of metrics")
     written.chmod(0o644)
     written.replace(path)

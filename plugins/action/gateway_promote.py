@@ -56,11 +56,11 @@ class ActionModule(GatewayAction):
             after=source.resources,
             expected=[str(each) for each in expected or ()],
         )
+        self._display.display(render_promotion(found))
         if options["path"]:
             path = Path(options["path"])
-            write_file(path, canonical_json(promotion_document(found)) + b"\n")
-            write_file(path.with_suffix(".md"), render_promotion_markdown(found).encode())
-        self._display.display(render_promotion(found))
+            write_file(path, canonical_json(promotion_document(found)) + b"\n", "promotion")
+            write_file(path.with_suffix(".md"), render_promotion_markdown(found).encode(), "promotion")
         return {
             "changed": False,
             "pending": bool(found.brings),

@@ -60,11 +60,11 @@ class ActionModule(GatewayAction):
             workspace = workspace or str(variables.get(f"{PREFIX}workspace") or "")
         directory = Path(self.variables.get("inventory_dir") or "")
         validation = fleet.validation(options["environment"] or workspace or directory.name)
+        self._display.display(render_terminal(validation))
         if options["sarif"]:
             write_file(Path(options["sarif"]), canonical_json(sarif_document(validation)) + b"\n", "report")
         if options["junit"]:
             write_file(Path(options["junit"]), junit_document(validation), "report")
-        self._display.display(render_terminal(validation))
         if validation.errors:
             # Each is on the terminal already.
             return {"changed": False, "failed": True, "msg": validation.summary}

@@ -76,6 +76,9 @@ def _candidates(name: str, sources: Sequence[str], below: str | None) -> Iterato
     if os.sep in name:
         yield Path(name).resolve()
         return
+    # These would be the directory itself, or the one above.
+    if name in ("", os.curdir, os.pardir):
+        return
     for directory in _directories(sources, below):
         yield directory / name
 

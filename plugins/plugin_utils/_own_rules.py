@@ -30,9 +30,11 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.resources 
 
 _VARIABLE = "gateway_policy_rules"
 # Their values are the resource itself, which has one key.
-_PLAIN = {"gateway_limits_scope": "scope", "gateway_max_request_size": "size"}
-#: Filters that reach beyond the spec.
-_OUTSIDE = frozenset(["fileglob", "vault", "unvault"])
+_PLAIN = {"gateway_limits_scope": "scope", "gateway_max_request_size": "size", "gateway_workspace": "name"}
+#: Filters and tests that reach beyond the spec: to files, to the environment of the process, to passwords of vaults.
+_OUTSIDE = frozenset(
+    ["expanduser", "expandvars", "fileglob", "realpath", "relpath", "unvault", "vault", "vaulted_file"]
+)
 
 Scope = dict[str, Any]
 Condition = Callable[..., Any]
@@ -72,7 +74,8 @@ def _compiled(rule: PolicyRule, problems: list[SpecProblem]) -> dict[str, list[t
             path = f"{_VARIABLE}.{rule.name}.{key}" + (f"[{index}]" if len(conditions) > 1 else "")
             try:
                 found[key].append((path, _environment().compile_expression(text, undefined_to_none=False)))
-            except TemplateError as error:
+            # One that is nested too deeply is an error of Python's.
+            except (TemplateError, RecursionError, SyntaxError, ValueError) as error:
                 problems.append(SpecProblem(path, f"is no Jinja expression: {_reason(error)}"))
     return found if len(problems) == before else None
 

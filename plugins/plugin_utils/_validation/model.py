@@ -119,9 +119,16 @@ class Validation:
         return f"Validate: {', '.join(counts)}, on {_counted(len(self.hosts), 'host')}{same}; {self.envoy}"
 
 
-def checks_of(rules: Iterable[Rule], severities: Mapping[str, str], *, parsed: bool, envoy: str) -> tuple[Check, ...]:
-    """Return all checks. ``parsed`` says whether any specification could be read, ``envoy`` why Envoy was not asked."""
+def checks_of(
+    rules: Iterable[Rule], severities: Mapping[str, str], *, parsed: bool, compiled: bool, envoy: str
+) -> tuple[Check, ...]:
+    """Return all checks.
+
+    ``parsed`` says whether any specification could be read, ``compiled`` whether any host could as well, and ``envoy``
+    why Envoy was not asked.
+    """
     unread = "" if parsed else "no specification could be read"
+    uncompiled = unread or ("" if compiled else "the settings of no host could be read")
     off = "off in this environment"
     return (
         Check(SPECIFICATION, "deny", _CHECKS[SPECIFICATION]),
@@ -130,8 +137,8 @@ def checks_of(rules: Iterable[Rule], severities: Mapping[str, str], *, parsed: b
             for rule in rules
             for severity in (severities.get(rule.name, rule.severity),)
         ),
-        Check(COMPILES, "deny", _CHECKS[COMPILES], unread),
-        Check(ENVOY, "deny", _CHECKS[ENVOY], unread or envoy),
+        Check(COMPILES, "deny", _CHECKS[COMPILES], uncompiled),
+        Check(ENVOY, "deny", _CHECKS[ENVOY], uncompiled or envoy),
     )
 
 

@@ -26,7 +26,8 @@ def where(path: str, variables: Mapping[str, Any]) -> Where | None:
     ``variables`` are a host's, not rendered. What a template makes stands where the template does.
     """
     layers = variables.get(WORKSPACES)
-    over = layers.get(variables.get(_WORKSPACE)) if isinstance(layers, Mapping) else None
+    workspace = variables.get(_WORKSPACE)
+    over = layers.get(workspace) if isinstance(layers, Mapping) and isinstance(workspace, str) else None
     candidates = [
         _walk(path, layer) for layer in (over, variables, variables.get(SHARED)) if isinstance(layer, Mapping)
     ]

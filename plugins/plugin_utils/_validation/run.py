@@ -39,10 +39,11 @@ _STRICTEST = ("deny", "warn", "off")
 
 @dataclass
 class Found:
-    """What was found of a specification, and the hosts that have it."""
+    """What was found of a specification, and the hosts that have it. ``compiled`` is whether it came so far."""
 
     judged: Judged | None
     results: tuple[Result, ...]
+    compiled: bool
     hosts: list[str] = field(default_factory=list)
 
 
@@ -82,7 +83,13 @@ class Fleet:
             environment=environment,
             hosts=tuple(hosts),
             specifications=len(self._found),
-            checks=checks_of(rules.values(), severities, parsed=bool(parsed), envoy=absent),
+            checks=checks_of(
+                rules.values(),
+                severities,
+                parsed=bool(parsed),
+                compiled=any(found.compiled for found in self._found),
+                envoy=absent,
+            ),
             results=tuple(replace(result, hosts=tuple(names)) for result, names in self._results.items()),
             envoy=f"Envoy was not asked: {absent}" if absent else self._accepted,
             seconds=time.monotonic() - self._began,
@@ -92,7 +99,7 @@ class Fleet:
     def _accepted(self) -> str:
         """What Envoy said of them, in a few words."""
         refused = [found for found in self._found if any(each.check in (COMPILES, ENVOY) for each in found.results)]
-        accepted = len([found for found in self._found if found.judged is not None]) - len(refused)
+        accepted = sum(found.compiled for found in self._found) - len(refused)
         if accepted == len(self._found):
             return f"{self._envoy.told} accepts {'it' if accepted == 1 else 'them'}"
         return f"{self._envoy.told} accepts {accepted} of {len(self._found)}"
@@ -113,15 +120,16 @@ class Fleet:
         if judged is None or host is None:
             results = (*wrong, *(_of_policies(judged) if judged else ()))
             if results not in self._refused:
-                self._refused[results] = self._new(None, results)
+                self._refused[results] = self._new(judged, results)
             return self._refused[results]
         key = (judged.spec, host)
         if key not in self._known:
-            self._known[key] = self._new(judged, [*_of_policies(judged), *self._compiled(judged.spec, host)])
+            results = (*_of_policies(judged), *self._compiled(judged.spec, host))
+            self._known[key] = self._new(judged, results, compiled=True)
         return self._known[key]
 
-    def _new(self, judged: Judged | None, results: Sequence[Result]) -> Found:
-        found = Found(judged, tuple(results))
+    def _new(self, judged: Judged | None, results: tuple[Result, ...], *, compiled: bool = False) -> Found:
+        found = Found(judged, results, compiled)
         self._found.append(found)
         return found
 

@@ -94,6 +94,9 @@ def test_everything_that_is_wrong_is_told(run: Run, project: Path) -> None:
     assert said == (
         "no environment named 'elsewhere', as a workspace or as an inventory; known are production, staging"
     )
+    for nobody in ("", ".", ".."):
+        said = failed(run, ActionModule, variables={"from": nobody, "to": "production"})
+        assert said.startswith(f"no environment named '{nobody}', as a workspace or as an inventory; ")
     assert failed(run, ActionModule, variables={}) == "missing required arguments: from, to"
     (project / "inventories" / "staging" / "group_vars" / "all.yml").write_text("gateway_release_keep: 1\n")
     (project / "inventories" / "staging" / "group_vars" / "gateways.yml").write_text("gateway_models: []\n")
@@ -108,3 +111,11 @@ def test_everything_that_is_wrong_is_told(run: Run, project: Path) -> None:
     (project / "inventories" / "staging" / "hosts.yml").write_text("others: {hosts: {x: }}\n")
     said = failed(run, ActionModule, variables={"from": "staging", "to": "production"})
     assert said == f"staging: {project}/inventories/staging has no hosts in the group 'gateways'"
+
+
+def test_a_place_that_cannot_be_written(run: Run, project: Path, said: list[str]) -> None:
+    variables = {"from": "staging", "to": "production", "gateway_promote_file": str(project / "no" / "x.json")}
+    assert failed(run, ActionModule, variables=variables) == (
+        f"the promotion cannot be written: {project}/no/x.json: No such file or directory"
+    )
+    assert said[-1].startswith("To be as staging is, production would change:")

@@ -160,6 +160,29 @@ def test_the_reports(run: Run, play: Play, said: list[str], spec: dict[str, Any]
     assert not list(cases["tls_version"])
 
 
+def test_policies_are_held_to_what_can_be_read_where_only_the_host_is_wrong(
+    run: Run, play: Play, said: list[str], tmp_path: Path
+) -> None:
+    sarif, junit = tmp_path / "x.sarif", tmp_path / "x.xml"
+    own = {"mine": {"for": "spec", "that": "false", "message": "is wrong", "fix": "mend it"}}
+    host = {"gateway_config_dir": "etc", "gateway_policy_rules": own}
+    variables = play({"gw1": host}, gateway_validate_sarif=str(sarif), gateway_validate_junit=str(junit))
+    assert failed(run, ActionModule, variables=variables).startswith("Validate: 2 errors, 0 warnings, on 1 host; ")
+    results = json.loads(sarif.read_text())["runs"][0]["results"]
+    assert [each["ruleId"] for each in results] == ["valid-specification", "mine"]
+    cases = {str(case.get("name")): case for case in ElementTree.parse(junit).getroot()[0]}
+    assert cases["mine"].find("failure") is not None
+    assert not list(cases["tls_version"])
+    assert cases["accepted-by-envoy"].find("skipped") is not None
+    assert cases["compiled-release"].find("skipped") is not None
+
+
+def test_a_workspace_that_is_no_name(run: Run, play: Play, said: list[str]) -> None:
+    host = {"gateway_workspace": ["production"], "gateway_workspaces": {"production": {}}}
+    failed(run, ActionModule, variables=play({"gw1": host}))
+    assert said[0].startswith("gw1:\n  error: gateway_workspace: ")
+
+
 def test_policies_are_not_held_to_what_cannot_be_read(run: Run, play: Play, said: list[str], tmp_path: Path) -> None:
     junit = tmp_path / "x.xml"
     variables = play({"gw1": {"gateway_models": 5}}, gateway_validate_junit=str(junit))
@@ -174,6 +197,7 @@ def test_a_place_that_cannot_be_written(run: Run, play: Play, said: list[str], t
     assert failed(run, ActionModule, variables=variables) == (
         f"the report cannot be written: {tmp_path}/no/x: No such file or directory"
     )
+    assert said[0].startswith("Validate: 0 errors")
 
 
 class Refusing:
