@@ -16,8 +16,6 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._plan.diff impor
 )
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.terminal import process_note
 from ansible_collections.gatewayops.openai.plugins.module_utils._release import rotation
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kernel import DROP
-from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import GatewayAction, OptionsError
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._activate import (
     GUARD_OPTIONS,
@@ -46,9 +44,13 @@ class ActionModule(GatewayAction):
         options = self.options()
         host = self.host(options)
         if options["state"] == "absent":
+            if options["expected"]:
+                raise OptionsError(
+                    "gateway_state: is absent, and a plan that is carried out removes no gateway; nothing was changed. "
+                    "gatewayops.openai.site removes it"
+                )
             return self._remove(host, keep_logs=options["keep_logs"], envoy_root=options["envoy_root"])
         compiled = compile_gateway(self.raw_spec, host)
-        self._stay_connected(compiled.spec)
         secrets = compiled.resolve(self.session())
         demands = {name: options[name] for name in ("lock_wait", "expected") if options[name]}
         demands["guard"] = guard_of(options)
@@ -61,17 +63,6 @@ class ActionModule(GatewayAction):
             *map(str, compiled.findings),
         )
         return {**self._result(answer, compiled, changes), "warnings": list(warnings)}
-
-    def _stay_connected(self, spec: Spec) -> None:
-        """Refuse a packet filter that would let in no further connection of this one's kind."""
-        if self.is_local or spec.nftables is None or spec.nftables.others != DROP:
-            return
-        port = int(self._play_context.port or 22)
-        if port not in spec.nftables.ports:
-            raise OptionsError(
-                f"gateway_nftables.ports: does not have {port}, the port that this run has connected to; nothing was "
-                "changed"
-            )
 
     def _remove(self, host: Host, *, keep_logs: bool, envoy_root: str | None) -> dict[str, Any]:
         """Remove the gateway, then Envoy, without which it could not be started again if anything goes wrong before."""

@@ -162,6 +162,11 @@ class GatewayAction(ActionBase):
         """Whether the host is this machine."""
         return getattr(self._connection, "transport", "") == "local"
 
+    @property
+    def port(self) -> int:
+        """The port of the host that the controller connects to, as far as Ansible knows it."""
+        return int(self._play_context.port or 22)
+
     def _login(self) -> str:
         """Who the controller is on the host."""
         return (not self.is_local and self._play_context.remote_user) or getpass.getuser()

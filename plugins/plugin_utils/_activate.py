@@ -11,7 +11,9 @@ from typing import Any
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files import encode_files
 from ansible_collections.gatewayops.openai.plugins.module_utils._host.model import Host, host_to_options
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import GatewayAction
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.kernel import DROP
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import GatewayAction, OptionsError
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._compile import Compiled
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._provenance import (
     applied_by,
@@ -52,7 +54,7 @@ def activate(
     """Have `compiled` served on the host: what `gateway_release` answers, and the resources that are served before.
 
     Without `secrets` it is taken that they come later, which is for check mode only. `more` are further options of the
-    module `gateway_release`.
+    module `gateway_release`. Raises OptionsError when the packet filter would lock the controller out.
     """
     arguments: dict[str, Any] = {
         "state": "active",
@@ -69,9 +71,21 @@ def activate(
         **({"secrets_pending": True} if secrets is None else {"secrets": secrets}),
         **more,
     }
+    _stay_connected(action, compiled.spec)
     answer = action.call("gateway_release", arguments)
     # A host that serves the release already does not repeat what it is made of.
     before = answer.get("resources", compiled.resources)
     if answer.get("needs_bundle"):
         answer = action.call("gateway_release", {**arguments, "bundle": encode_files(compiled.bundle.files)})
     return answer, before
+
+
+def _stay_connected(action: GatewayAction, spec: Spec) -> None:
+    """Refuse a packet filter that would let in no further connection of this one's kind."""
+    if action.is_local or spec.nftables is None or spec.nftables.others != DROP:
+        return
+    if action.port not in spec.nftables.ports:
+        raise OptionsError(
+            f"gateway_nftables.ports: does not have {action.port}, the port that this run has connected to; nothing "
+            "was changed"
+        )

@@ -209,8 +209,7 @@ def address_of(number: int) -> str:
 def an_sshd(directory: Path, size: int) -> Iterator[dict[str, Any]]:
     """An sshd on an address for each host; the variables with which Ansible gets in."""
     program = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if program is None:
-        raise RuntimeError("there is no sshd (Debian: apt-get install openssh-server)")
+    assert program is not None
     for name in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / name], check=True)
     shutil.copy(directory / "user.pub", directory / "authorized_keys")
@@ -227,7 +226,8 @@ def an_sshd(directory: Path, size: int) -> Iterator[dict[str, Any]]:
         "MaxStartups 200",
     ]
     (directory / "sshd_config").write_text("\n".join(lines) + "\n")
-    Path("/run/sshd").mkdir(exist_ok=True)
+    if os.geteuid() == 0:  # others need no such directory
+        Path("/run/sshd").mkdir(exist_ok=True)
     with (directory / "sshd.log").open("w") as log:
         process = subprocess.Popen([program, "-D", "-e", "-f", directory / "sshd_config"], stdin=-3, stderr=log)
     try:
@@ -324,6 +324,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     sizes = tuple(sorted(given.sizes))
+    needed = ["ssh:openssh-client", "sshd:openssh-server"]
+    if subprocess.run([ROOT / "tools" / "host-packages", *needed], check=False).returncode:
+        sys.exit(1)
     # What was started is ended, however this ends.
     signal.signal(signal.SIGTERM, lambda *_frame: sys.exit(1))
     with ExitStack() as stack:

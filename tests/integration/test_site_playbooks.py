@@ -205,6 +205,15 @@ def test_one_host_with_a_wrong_specification_stops_all(gateway: Gateway) -> None
     assert gateway.snapshot() == before
 
 
+def test_a_gateway_that_is_to_go_needs_no_right_specification(gateway: Gateway) -> None:
+    gateway.variables["gateway_size"] = "enormous"
+    gateway.variables["gateway_models"]["gpt-5"]["targets"] = []
+    before = gateway.snapshot()
+    ran = succeed(gateway.play("site", "--check", "-e", "gateway_state=absent"), changed=1)
+    assert "Rollout of 1 gateway: 1 would change" in ran.output
+    assert gateway.snapshot() == before
+
+
 def test_every_secret_that_is_missing_is_named(gateway: Gateway) -> None:
     gateway.variables["gateway_providers"]["a"]["api_key"] = "vault://kv/providers/missing#api_key"
     gateway.variables["gateway_consumers"]["batch"]["api_keys"] = ["vault://kv/consumers/batch#missing"]

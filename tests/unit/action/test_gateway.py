@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.gatewayops.openai.plugins.action.gateway import ActionModule
+from ansible_collections.gatewayops.openai.plugins.action.gateway_plan import ActionModule as Plan
 from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files import decode_files
 
 from .conftest import Connection, Host, Run, failed
@@ -250,6 +252,15 @@ def test_absent_removes_envoy_at_last(run: Run, removed: list[str]) -> None:
     assert (envoy, root) == ("envoy_binary", {"state": "absent", "root": "/opt/envoy"})
 
 
+def test_a_plan_that_is_carried_out_removes_no_gateway(run: Run) -> None:
+    variables = {"gateway_envoy": "/usr/bin/envoy", "gateway_state": "absent", "gateway_expected": "0123456789abcdef"}
+    host = Host()
+    result = run(ActionModule, variables=variables, host=host)
+    assert result["failed"]
+    assert result["msg"].startswith("gateway_state: is absent, and a plan that is carried out removes no gateway")
+    assert host.calls == []
+
+
 def test_absent_keeps_envoy_while_the_gateway_is_not_removed(run: Run) -> None:
     variables = {"gateway_envoy": "/usr/bin/envoy", "gateway_envoy_root": "/opt/envoy"}
     host = Host({"failed": True, "msg": "still serves connections"})
@@ -257,10 +268,11 @@ def test_absent_keeps_envoy_while_the_gateway_is_not_removed(run: Run) -> None:
     assert len(host.calls) == 1
 
 
-def test_a_filter_that_would_shut_this_run_out_is_refused(run: Run, spec: dict[str, Any]) -> None:
+@pytest.mark.parametrize("action", [ActionModule, Plan])
+def test_a_filter_that_would_shut_this_run_out_is_refused(run: Run, action: type[ActionBase], spec: dict[str, Any]) -> None:
     spec["gateway_nftables"] = {"others": "drop", "ports": [2222]}
     host = Host({"changed": False})
-    result = run(ActionModule, variables=spec, host=host)
+    result = run(action, variables=spec, host=host)
     assert result["failed"]
     assert result["msg"].startswith("gateway_nftables.ports: does not have 22, the port that this run has connected to")
     assert host.calls == []
