@@ -269,7 +269,9 @@ def test_absent_keeps_envoy_while_the_gateway_is_not_removed(run: Run) -> None:
 
 
 @pytest.mark.parametrize("action", [ActionModule, Plan])
-def test_a_filter_that_would_shut_this_run_out_is_refused(run: Run, action: type[ActionBase], spec: dict[str, Any]) -> None:
+def test_a_filter_that_would_shut_this_run_out_is_refused(
+    run: Run, action: type[ActionBase], spec: dict[str, Any]
+) -> None:
     spec["gateway_nftables"] = {"others": "drop", "ports": [2222]}
     host = Host({"changed": False})
     result = run(action, variables=spec, host=host)
