@@ -60,7 +60,9 @@ class ActionModule(GatewayAction):
         batch = [host for host, run in runs.items() if host in here or (run.result and not run.batch)]
         begun = self.variables["__gateway_rollout"]
         sizes = int(begun["count"]), len(begun["lost"])
-        verdict = judge(runs, batch, sizes, rollback=options["rollback"], most=options["max_unreachable"])
+        # What check mode has not changed does not go back.
+        rollback = "none" if self._task.check_mode else options["rollback"]
+        verdict = judge(runs, batch, sizes, rollback=rollback, most=options["max_unreachable"])
         return {"number": verdict.number, "reasons": dict(verdict.reasons), "roll_back": list(verdict.roll_back)}
 
     def _end(self, _options: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,10 +27,12 @@ ROLLED_BACK = "rolled back"
 FAILED = "failed"
 NOT_STARTED = "not started"
 UNREACHABLE = "cannot be reached, so it is as it was; the next run brings it"
+#: A connection that breaks does not end what it has begun on the host.
+LOST = "lost during its change, so it is as it was or changed; the next run brings it"
 SAME = "as specified"
-_TOLD = (CHANGED, UNVERIFIED, REMOVED, PREDICTED, ROLLED_BACK, FAILED, NOT_STARTED, UNREACHABLE)
+_TOLD = (CHANGED, UNVERIFIED, REMOVED, PREDICTED, ROLLED_BACK, FAILED, NOT_STARTED, UNREACHABLE, LOST)
 #: With these a run has failed.
-WRONG = (ROLLED_BACK, FAILED, NOT_STARTED, UNREACHABLE)
+WRONG = (ROLLED_BACK, FAILED, NOT_STARTED, UNREACHABLE, LOST)
 
 
 class RolloutError(GatewayError):
@@ -176,8 +178,9 @@ def judge(
 def outcome(run: HostRun, *, check: bool) -> Outcome:
     """What became of a host."""
     if run.is_unreachable:
-        seen = run.plan if run.plan.get("unreachable") else run.result
-        return Outcome(UNREACHABLE, one_line(seen), run.batch)
+        if run.plan.get("unreachable"):
+            return Outcome(UNREACHABLE, one_line(run.plan), run.batch)
+        return Outcome(UNREACHABLE if check else LOST, one_line(run.result), run.batch)
     if not run.is_to_change:
         return Outcome(SAME)
     if not run.batch:
@@ -244,9 +247,7 @@ def render(outcomes: Mapping[str, Outcome]) -> str:
 def summarize(outcomes: Mapping[str, Outcome]) -> str:
     """The same in a line."""
     counts = {kind: sum(one.kind == kind for one in outcomes.values()) for kind in (*_TOLD, SAME)}
-    told = [
-        f"{counts[kind]} {kind.partition(',')[0] if kind == UNREACHABLE else kind}" for kind in counts if counts[kind]
-    ]
+    told = [f"{counts[kind]} {kind.partition(', so ')[0]}" for kind in counts if counts[kind]]
     stopped = max((one.batch for one in outcomes.values() if one.kind in (FAILED, ROLLED_BACK)), default=0)
     end = f"; stopped at batch {stopped}" if stopped else ""
     return f"Rollout of {_gateways(len(outcomes))}: {', '.join(told)}{end}"

@@ -82,10 +82,12 @@ def test_what_is_no_number_of_hosts(run: Run) -> None:
     )
 
 
-def judged(run: Run, hosts: dict[str, dict[str, Any]], batch: list[str], **more: Any) -> dict[str, Any]:
+def judged(
+    run: Run, hosts: dict[str, dict[str, Any]], batch: list[str], *, check: bool = False, **more: Any
+) -> dict[str, Any]:
     begun = {"count": len(hosts), "lost": []}
     given = variables(hosts, ansible_play_batch=batch, __gateway_rollout=begun, **more)
-    return run(ActionModule, arguments={"step": "batch"}, variables=given)
+    return run(ActionModule, arguments={"step": "batch"}, variables=given, check=check)
 
 
 def test_a_batch_that_is_good(run: Run) -> None:
@@ -149,13 +151,14 @@ def test_what_became_of_every_gateway(run: Run, said: list[str]) -> None:
         "kept": known(PLAN, NEW, GOOD, **broken),
         "later": known(),
         "gone": known(GONE),
+        "cut": known(PLAN, GONE, **batch(2)),
         "right": known(SAME),
         "right by now": known(PLAN, {"changed": False, "digest": "new"}, {"skipped": True}, **batch(1)),
     }
     result = run(ActionModule, arguments={"step": "end"}, variables=variables(hosts))
     assert said == [
-        "Rollout of 15 gateways: 2 changed and verified, 2 changed, not verified, 2 rolled back, 5 failed, "
-        "1 not started, 1 cannot be reached, 2 as specified; stopped at batch 2",
+        "Rollout of 16 gateways: 2 changed and verified, 2 changed, not verified, 2 rolled back, 5 failed, "
+        "1 not started, 1 cannot be reached, 1 lost during its change, 2 as specified; stopped at batch 2",
         "  changed and verified (batch 1): good, alike",
         "  changed, not verified (batch 1): unasked",
         "      no consumers",
@@ -177,6 +180,8 @@ def test_what_became_of_every_gateway(run: Run, said: list[str]) -> None:
         "  not started: later",
         "  cannot be reached, so it is as it was; the next run brings it: gone",
         "      no route to host",
+        "  lost during its change, so it is as it was or changed; the next run brings it (batch 2): cut",
+        "      no route to host",
     ]
     assert set(result["wrong"]) == set(hosts) - {"good", "alike", "unasked", "off", "right", "right by now"}
     assert result["wrong"]["later"] == "not started"
@@ -188,6 +193,16 @@ def test_check_mode_says_what_would_be(run: Run, said: list[str]) -> None:
     result = run(ActionModule, arguments={"step": "end"}, variables=variables(hosts), check=True)
     assert said == ["Rollout of 2 gateways: 1 would change, 1 as specified", "  would change (batch 1): a"]
     assert result["wrong"] == {}
+
+
+def test_what_check_mode_has_not_changed_does_not_go_back(run: Run, said: list[str]) -> None:
+    hosts = {"a": known(PLAN, {"failed": True}, __gateway_error="x"), "b": known(PLAN, NEW), "c": known(PLAN, GONE)}
+    result = judged(run, hosts, ["a", "b", "c"], check=True)
+    assert (result["reasons"], result["roll_back"]) == ({"a": "x"}, [])
+    told = {name: {**host, **batch(1)} for name, host in hosts.items()}
+    result = run(ActionModule, arguments={"step": "end"}, variables=variables(told), check=True)
+    outcomes = {name: one["outcome"].partition(",")[0] for name, one in result["hosts"].items()}
+    assert outcomes == {"a": "failed", "b": "would change", "c": "cannot be reached"}
 
 
 def test_a_removal_is_told(run: Run, said: list[str]) -> None:
