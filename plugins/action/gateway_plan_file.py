@@ -49,9 +49,7 @@ class ActionModule(GatewayAction):
         document = plan_document(plan, errored=bool(gathered.failed or gathered.unreachable))
         if options["key"]:
             document = signed(document, plan_key(self, options["key"]))
-        path = Path(options["path"])
-        comment = path.with_suffix(".md")
-        page = Path(options["html"] or path.with_suffix(".html"))
+        path, comment, page = _files(options["path"], options["html"])
         write_plan(self, path, document, encrypt=options["encrypt"])
         write_file(comment, render_markdown(plan).encode())
         write_file(page, render_page(plan).encode(errors="replace"))
@@ -63,3 +61,18 @@ class ActionModule(GatewayAction):
             "files": [str(path), str(comment), str(page)],
             "unknown": dict(plan.unknown),
         }
+
+
+def _files(plan: str, html: str | None) -> tuple[Path, Path, Path]:
+    """Return where the plan, the comment and the page go. Raises OptionsError when one would overwrite another."""
+    path = Path(plan)
+    if not path.name:
+        raise OptionsError(f"gateway_plan: '{plan}' is no name of a file")
+    comment = path.with_suffix(".md")
+    page = Path(html or path.with_suffix(".html"))
+    if len({path, comment, page}) < 3:
+        raise OptionsError(
+            f"gateway_plan, gateway_plan_html: the plan ({path}), the comment ({comment}) and the page ({page}) "
+            "have to be three files"
+        )
+    return path, comment, page

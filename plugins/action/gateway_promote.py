@@ -45,6 +45,9 @@ class ActionModule(GatewayAction):
 
     def act(self) -> dict[str, Any]:
         options = self.options()
+        path = Path(options["path"] or "promote.json")
+        if path.suffix == ".md":
+            raise OptionsError(f"gateway_promote_file: {path} is the name of the comment beside it; name it .json")
         source, target = (self._environment(options[name], options["inventories"]) for name in ("from", "to"))
         expected = target.variable(_EXPECTED) if options["expected"] is None else options["expected"]
         if not isinstance(expected or [], (list, tuple)):
@@ -58,7 +61,6 @@ class ActionModule(GatewayAction):
         )
         self._display.display(render_promotion(found))
         if options["path"]:
-            path = Path(options["path"])
             write_file(path, canonical_json(promotion_document(found)) + b"\n", "promotion")
             write_file(path.with_suffix(".md"), render_promotion_markdown(found).encode(), "promotion")
         return {

@@ -53,7 +53,7 @@ class Controller:
         for host, own in hosts.items():
             (self.inventory / "host_vars" / f"{host}.invalid.yml").write_text(own)
 
-    def validate(self, *arguments: str, envoy: bool = True) -> Ran:
+    def validate(self, *arguments: str, envoy: bool = True, playbook: str = "validate") -> Ran:
         path = f"{BIN}:/usr/bin:/bin" if envoy else "/usr/bin:/bin"
         environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "VAULT_", "BAO_"))},
@@ -64,7 +64,7 @@ class Controller:
             "PATH": path,
         }
         done = subprocess.run(
-            [str(BIN / "ansible-playbook"), "gatewayops.openai.validate", "-i", str(self.inventory), *arguments],
+            [str(BIN / "ansible-playbook"), f"gatewayops.openai.{playbook}", "-i", str(self.inventory), *arguments],
             cwd=self.folder,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -152,6 +152,9 @@ def test_an_inventory_without_gateways_is_no_success(controller: Controller) -> 
     ran = controller.validate()
     assert ran.status == 2
     assert "There is no host in the group gateways, so there is nothing to validate." in ran.output
+    drift = controller.validate(playbook="drift")
+    assert drift.status == 2
+    assert "No host is in the group gateways (and in that of the workspace)" in drift.output
 
 
 def test_a_workspace_without_gateways_is_no_success(controller: Controller) -> None:
@@ -161,3 +164,4 @@ def test_a_workspace_without_gateways_is_no_success(controller: Controller) -> N
     ran = controller.validate("-e", "gateway_workspace=staging")
     assert ran.status == 2
     assert "No host of the group staging is in the group gateways, so there is nothing to validate." in ran.output
+    assert controller.validate("-e", "gateway_workspace=staging", playbook="drift").status == 2

@@ -123,6 +123,27 @@ def test_a_place_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
     assert said == f"the plan cannot be written: {tmp_path}/absent/plan.json: No such file or directory"
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"gateway_plan": ""}, "gateway_plan: '' is no name of a file"),
+        (
+            {"gateway_plan": "x.md"},
+            "gateway_plan, gateway_plan_html: the plan (x.md), the comment (x.md) and the page ",
+        ),
+        ({"gateway_plan": "x.html"}, "gateway_plan, gateway_plan_html: "),
+        ({"gateway_plan": "x.json", "gateway_plan_html": "x.json"}, "gateway_plan, gateway_plan_html: "),
+    ],
+)
+def test_no_file_of_a_plan_overwrites_another(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    variables = {"hostvars": Hostvars({}), "groups": {}, **given}
+    assert failed(run, FileAction, variables=variables).startswith(message)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_variable_that_nothing_reads_is_told(run: Run, spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     warned: list[str] = []
     monkeypatch.setattr(Display, "warning", lambda self, text: warned.append(text))

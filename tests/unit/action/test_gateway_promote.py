@@ -119,3 +119,5 @@ def test_a_place_that_cannot_be_written(run: Run, project: Path, said: list[str]
         f"the promotion cannot be written: {project}/no/x.json: No such file or directory"
     )
     assert said[-1].startswith("To be as staging is, production would change:")
+    variables["gateway_promote_file"] = "promote.md"
+    assert "promote.md is the name of the comment beside it" in failed(run, ActionModule, variables=variables)
