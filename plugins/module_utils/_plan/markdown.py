@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.diff import ResourceChange, render_changes
-from ansible_collections.gatewayops.openai.plugins.module_utils._plan.fleet import FleetPlan, Group
+from ansible_collections.gatewayops.openai.plugins.module_utils._plan.fleet import FleetPlan, Group, several
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.promotion import Promotion
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.risk import HIGH, LEVELS, MEDIUM, Risk, risk_of
 from ansible_collections.gatewayops.openai.plugins.module_utils._plan.terminal import notes
 
 #: GitHub takes a comment of 65,536 characters; a plan that is longer ends where the others begin to matter less.
 LONGEST = 60000
+#: So many warnings of policies are told, and so many hosts of which nothing is known.
+_LISTED = 50
+#: A host tells all that is wrong with its specification; so many letters of it are shown.
+_WHY = 300
 _MARKS = {HIGH: "🔴", MEDIUM: "🟠"}
 
 
@@ -50,7 +54,9 @@ def _changed(changes: Iterable[ResourceChange], used: Sequence[str] = ()) -> Ite
     risks.sort(key=lambda pair: LEVELS.index(pair[0].level))
     risky = [(risk, change) for risk, change in risks if risk.reason]
     if risky or used:
-        yield "\n".join([*used, *(_risk(risk, change) for risk, change in risky), ""])
+        yield from used
+        yield from (_risk(risk, change) for risk, change in risky)
+        yield ""
     for change in (pair[1] for pair in risks):
         yield "\n".join(["```diff", *map(_marked, render_changes([change])), "```"])
 
@@ -73,7 +79,7 @@ def _marked(line: str) -> str:
 
 
 def _unknown(unknown: Iterable[tuple[str, str]]) -> list[str]:
-    lines = [f"- `{host}`: {_plain(why)}" for host, why in unknown]
+    lines = _few([f"- `{host}`: {_plain(_short(why))}" for host, why in unknown])
     return ["", "**Nothing is known of**", "", *lines] if lines else []
 
 
@@ -83,11 +89,19 @@ def _findings(plan: FleetPlan) -> list[str]:
         for group in plan.groups
         for finding in group.plan.findings
     }
-    return (
-        ["", f"<details><summary>Policies warn in {len(found)} places</summary>", "", *found, "", "</details>"]
-        if (found)
-        else []
-    )
+    if not found:
+        return []
+    places = several(len(found), "place")
+    return ["", f"<details><summary>Policies warn in {places}</summary>", "", *_few(list(found)), "", "</details>"]
+
+
+def _few(lines: Sequence[str]) -> list[str]:
+    more = len(lines) - _LISTED
+    return [*lines[:_LISTED], f"- … and {more} more, see plan.json"] if more > 0 else list(lines)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _WHY else text[: _WHY - 1] + "…"
 
 
 def _plain(text: str) -> str:

@@ -161,6 +161,22 @@ def test_a_comment_never_gets_too_long() -> None:
     text = render_markdown(a_plan(a_host("gw1", after={**AFTER, **many})))
     assert len(text) <= LONGEST
     assert "more, see plan.json" in text
+    finding = {"rule": "consumer_without_limit", "message": "may send any number of requests"}
+    findings = tuple({**finding, "path": f"gateway_consumers.c{number}"} for number in range(2000))
+    unknown = {f"gw{number}": "no plan could be made: " + "wrong " * 500 for number in range(100)}
+    text = render_markdown(a_plan(a_host("gw1", findings=findings), **unknown))
+    assert len(text) <= LONGEST
+    assert "<summary>Policies warn in 2000 places</summary>" in text
+    assert "- … and 1950 more, see plan.json\n\n</details>" in text
+    assert "- … and 50 more, see plan.json\n" in text
+    assert "- gateway_models.old" in text
+
+
+def test_a_comment_tells_some_risks_where_there_are_more_than_fit() -> None:
+    many = {f"gateway_models.m{number}-{'x' * 100}": {"targets": []} for number in range(1000)}
+    text = render_markdown(a_plan(a_host("gw1", before={**BEFORE, **many})))
+    assert len(text) <= LONGEST
+    assert text.count("requests for it are answered 404") > 100
 
 
 def test_names_of_others_are_no_markdown() -> None:
