@@ -107,6 +107,10 @@ def test_a_plan_without_a_signature_or_a_key(gateway: Gateway) -> None:
     refused(gateway, says="plan.json: No such file or directory")
 
 
+def test_a_gateway_that_is_to_go(gateway: Gateway) -> None:
+    refused(gateway, "-e", "gateway_state=absent", says="gateway_state is absent, of which no plan tells")
+
+
 def test_an_encrypted_plan(gateway: Gateway, tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text("of the vault\n")
