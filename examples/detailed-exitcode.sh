@@ -8,6 +8,8 @@ playbook=${1:?plan or promote?}
 shift
 rm -f "$playbook.json"
 ansible-playbook "gatewayops.openai.$playbook" -e gateway_plan=plan.json -e gateway_promote_file=promote.json "$@" || exit 1
+# Without any gateway there is no plan.
+[ -f "$playbook.json" ] || exit 1
 exec python3 -c 'import json, sys
 found = json.load(open(sys.argv[1]))
 sys.exit(1 if found.get("errored") else 2 if found["applyable"] else 0)' "$playbook.json"

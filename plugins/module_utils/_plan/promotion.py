@@ -39,6 +39,9 @@ EXPECTED = (
     "gateway_providers.*.base_url",
     "gateway_providers.*.proxy",
     "gateway_providers.*.tls.ca",
+    "gateway_providers.*.tls.certificate",
+    "gateway_providers.*.tls.private_key",
+    "gateway_providers.*.tls.server_name",
     "gateway_jwt_issuers.*.issuer",
     "gateway_jwt_issuers.*.jwks",
     "gateway_otlp.endpoint",
@@ -46,6 +49,7 @@ EXPECTED = (
     "gateway_rate_limit_service.address",
     "gateway_rate_limit_service.port",
     "gateway_rate_limit_service.tls",
+    "gateway_nftables.metrics_from",
 )
 
 Resources = Mapping[str, Mapping[str, Any]]

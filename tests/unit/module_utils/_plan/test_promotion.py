@@ -54,6 +54,20 @@ def test_sizes_hosts_and_references_are_meant_to_differ() -> None:
     assert found().summary == "Promotion: 1 to add, 2 to change, 1 to remove; 4 meant to differ"
 
 
+def test_certificates_and_networks_are_meant_to_differ() -> None:
+    def there(name: str) -> dict[str, Any]:
+        tls = {"certificate": f"/{name}.pem", "private_key": f"/{name}.key", "server_name": f"{name}.example"}
+        firewall = {"metrics_from": [f"10.{len(name)}.0.0/16"], "others": "drop", "ports": [len(name)]}
+        return {"gateway_providers.a": {"tls": tls}, "gateway_nftables": firewall}
+
+    both = promotion("staging", "production", before=there("production"), after=there("staging"))
+    assert fields(both.brings) == {"gateway_nftables": ["ports"]}
+    assert fields(both.meant) == {
+        "gateway_nftables": ["metrics_from"],
+        "gateway_providers.a": ["tls.certificate", "tls.private_key", "tls.server_name"],
+    }
+
+
 @pytest.mark.parametrize(
     ("expected", "left"),
     [
