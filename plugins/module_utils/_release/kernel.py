@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._bundle_files import BundleFile
@@ -54,7 +55,9 @@ def load(ops: Ops, wrong: tuple[str, ...]) -> None:
 
 def unload(ops: Ops) -> None:
     """Remove the packet filter. Settings stay as they are until the machine starts again: nobody knows the old ones."""
-    ops.run(["systemctl", "stop", NFTABLES_UNIT])
+    # A run that was killed may have written the rules and not the unit, and it is the table that counts.
+    with suppress(ReleaseError):
+        ops.run(["systemctl", "stop", NFTABLES_UNIT])
     if _loaded():
         ops.run(["nft", "delete", "table", *NFTABLES_TABLE.split()])
 

@@ -127,3 +127,19 @@ def test_removal(world: World, machine: Kernel) -> None:
     world.run(world.request(SET), "absent", ops=WorldOps(world, note))
     assert "nft delete table inet openai_gateway" in done
     assert not world.run(world.request(SET), "absent")["changed"]
+
+
+def test_rules_without_a_unit_can_be_removed(world: World, machine: Kernel) -> None:
+    play(world, machine, SET)
+
+    class NoUnit(WorldOps):
+        def run(self, argv: Any, timeout: float = 60.0) -> str:
+            if argv == ["systemctl", "stop", "openai-gateway-nftables.service"]:
+                raise ReleaseError("Unit openai-gateway-nftables.service not loaded.")
+            if argv[0] == "nft":
+                machine.rules = ""
+            return super().run(argv, timeout)
+
+    world.run(world.request(SET), "absent", ops=NoUnit(world))
+    assert machine.rules == ""
+    assert not world.run(world.request(SET), "absent")["changed"]
