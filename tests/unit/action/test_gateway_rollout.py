@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
+import yaml
 from ansible.utils.display import Display
 
 from ansible_collections.gatewayops.openai.plugins.action.gateway_rollout import ActionModule
@@ -203,6 +206,23 @@ def test_what_check_mode_has_not_changed_does_not_go_back(run: Run, said: list[s
     result = run(ActionModule, arguments={"step": "end"}, variables=variables(told), check=True)
     outcomes = {name: one["outcome"].partition(",")[0] for name, one in result["hosts"].items()}
     assert outcomes == {"a": "failed", "b": "would change", "c": "cannot be reached"}
+
+
+@pytest.mark.parametrize(
+    ("given", "checked"),
+    [
+        ({}, False),
+        ({"from": "controller"}, True),
+        ({"url": "https://llm.example.com"}, True),
+        ({"url": "https://llm.example.com", "validate_certs": False}, False),
+    ],
+)
+def test_a_key_goes_unchecked_to_the_host_itself_only(given: dict[str, Any], checked: bool) -> None:
+    plays = yaml.safe_load((Path(__file__).parents[3] / "playbooks" / "_rollout.yml").read_text())
+    (block,) = (task["block"] for task in plays[1]["tasks"] if "block" in task)
+    asking = block[-1]["gatewayops.openai.gateway_verify"]["validate_certs"]
+    variables = {f"gateway_verify_{name}": value for name, value in given.items()}
+    assert jinja2.Environment(autoescape=True).from_string(asking).render(variables) == str(checked)
 
 
 def test_a_removal_is_told(run: Run, said: list[str]) -> None:
