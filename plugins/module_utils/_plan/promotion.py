@@ -83,7 +83,7 @@ def promotion(
     patterns = (*EXPECTED, *expected)
     brings, meant = [], []
     for change in diff_resources(before, after):
-        if _is_covered(change.address, patterns):
+        if _is_covered(change, "", patterns):
             meant.append(change)
             continue
         own = tuple(field for field in change.fields if change.action == UPDATE and _is_meant(change, field, patterns))
@@ -97,11 +97,11 @@ def promotion(
 
 def _is_meant(change: ResourceChange, field: FieldChange, patterns: Sequence[str]) -> bool:
     both_refer = _is_reference(field.before) and _is_reference(field.after)
-    return both_refer or _is_covered(f"{change.address}.{field.path}", patterns)
+    return both_refer or _is_covered(change, f".{field.path}", patterns)
 
 
-def _is_covered(path: str, patterns: Sequence[str]) -> bool:
-    return any(covers(pattern, path) for pattern in patterns)
+def _is_covered(change: ResourceChange, below: str, patterns: Sequence[str]) -> bool:
+    return any(covers(pattern, change.address + below, change.address) for pattern in patterns)
 
 
 def _is_reference(value: Any) -> bool:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
@@ -16,6 +16,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._errors import F
 from ansible_collections.gatewayops.openai.plugins.module_utils._policy.rules import RULES, Place, Rule
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.model import Spec
 from ansible_collections.gatewayops.openai.plugins.module_utils._spec.policy_exceptions import PolicyException
+from ansible_collections.gatewayops.openai.plugins.module_utils._spec.policy_rules import SUBJECTS
 
 _EXCEPTIONS = "gateway_policy_exceptions"
 
@@ -41,6 +42,7 @@ def judge(spec: Spec, rules: Iterable[Rule], now: float | None = None) -> Judgem
     """
     moment = time.time() if now is None else now
     used: set[int] = set()
+    names = _names(spec) if spec.policy_exceptions else {}
     findings: list[Finding] = []
     excepted: list[tuple[Finding, PolicyException]] = []
     for rule in rules:
@@ -49,7 +51,7 @@ def judge(spec: Spec, rules: Iterable[Rule], now: float | None = None) -> Judgem
             matching = [
                 index
                 for index, each in enumerate(spec.policy_exceptions)
-                if each.policy == rule.name and covers(each.path, place.path)
+                if each.policy == rule.name and covers(each.path, place.path, _address(place.path, names))
             ]
             used.update(matching)
             made = [spec.policy_exceptions[index] for index in matching]
@@ -68,11 +70,33 @@ def severity_of(rule: Rule, spec: Spec) -> str:
     return dict(spec.policies).get(rule.name, rule.severity)
 
 
-def covers(pattern: str, path: str) -> bool:
-    """Say whether a place is what a pattern names, or below it; ``*`` stands for any characters."""
+def covers(pattern: str, path: str, address: str) -> bool:
+    """Say whether a place is what a pattern names, or below it; ``*`` stands for any characters.
+
+    ``address`` is that of the resource whose place it is, such as ``gateway_models.gpt-5.1``, which is not below
+    ``gateway_models.gpt-5``.
+    """
     # Brackets are those of lists: only the asterisk is special.
     literal = pattern.replace("[", "[[]").replace("?", "[?]")
-    return any(fnmatchcase(path, literal + below) for below in ("", ".*", "[[]*"))
+    variable = len(path.partition(".")[0])
+    ends = [end for end in range(len(path) + 1) if end == len(path) or path[end] in ".["]
+    return any(fnmatchcase(path[:end], literal) for end in ends if not variable < end < len(address))
+
+
+def _names(spec: Spec) -> dict[str, set[str]]:
+    """Return the names of what has one, by variable."""
+    kinds = [kind for kind in SUBJECTS if kind != "spec"]
+    return {f"gateway_{kind}": {each.name for each in getattr(spec, kind)} for kind in kinds}
+
+
+def _address(path: str, names: Mapping[str, set[str]]) -> str:
+    """Return the address of the resource whose place it is; '' for that of a single variable."""
+    variable, _dot, rest = path.partition(".")
+    known = names.get(variable, set())
+    found = [
+        rest[:end] for end in range(len(rest) + 1) if rest[:end] in known and rest[end : end + 1] in ("", ".", "[")
+    ]
+    return f"{variable}.{max(found, key=len)}" if found else ""
 
 
 def _message(place: Place, ended: Sequence[PolicyException]) -> str:

@@ -104,8 +104,10 @@ class Costs:
     @property
     def together(self) -> Decimal | None:
         """What all consumers together cost in a day at most; None where one of them has no bound."""
+        # A consumer that is removed spends nothing.
         days = [day.after for day in self.days if day.after is not None]
-        return sum(days, Decimal(0)) if days and not self.unbounded and len(days) == len(self.days) else None
+        bounded = not self.unbounded and not any(day.unpriced for day in self.days)
+        return sum(days, Decimal(0)) if days and bounded else None
 
 
 def costs(before: Resources, after: Resources) -> Costs:

@@ -54,6 +54,20 @@ def test_sizes_hosts_and_references_are_meant_to_differ() -> None:
     assert found().summary == "Promotion: 1 to add, 2 to change, 1 to remove; 4 meant to differ"
 
 
+def test_a_name_with_a_dot_is_not_below_another() -> None:
+    before = {f"gateway_models.{name}": {"targets": [{"model": name}]} for name in ("gpt-5", "gpt-5.1")}
+    after = {name: {"targets": [{"model": "new"}]} for name in before}
+    both = promotion("a", "b", before=before, after=after, expected=["gateway_models.gpt-5"])
+    assert (fields(both.brings), fields(both.meant)) == (
+        {"gateway_models.gpt-5.1": ["targets[0].model"]},
+        {"gateway_models.gpt-5": ["targets[0].model"]},
+    )
+    gone = promotion("a", "b", before=before, after={}, expected=["gateway_models.gpt-5"])
+    assert fields(gone.brings) == {"gateway_models.gpt-5.1": ["targets"]}
+    assert not promotion("a", "b", before=before, after={}, expected=["gateway_models"]).brings
+    assert not promotion("a", "b", before=before, after={}, expected=["gateway_models.gpt-5*"]).brings
+
+
 def test_certificates_and_networks_are_meant_to_differ() -> None:
     def there(name: str) -> dict[str, Any]:
         tls = {"certificate": f"/{name}.pem", "private_key": f"/{name}.key", "server_name": f"{name}.example"}

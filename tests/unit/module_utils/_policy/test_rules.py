@@ -291,6 +291,26 @@ def test_an_exception_of_something_else_is_none(more: dict[str, Any]) -> None:
     ]
 
 
+def test_an_exception_is_not_that_of_a_longer_name_with_a_dot() -> None:
+    model = {"targets": [{"provider": "openai", "model": "x"}], "fallbacks": [{"provider": "vllm", "model": "x"}]}
+    exception = {
+        "policy": "fallback_across_trust_zones",
+        "path": "gateway_models.gpt-6",
+        "owner": "anna",
+        "reason": "soon",
+        "expires": "2199-12-31T00:00Z",
+    }
+    changes = (
+        (("gateway_providers", "openai", "trust_zone"), "contracted"),
+        (("gateway_providers", "vllm", "trust_zone"), "internal"),
+        *((("gateway_models", name), model) for name in ("gpt-6", "gpt-6.1")),
+        (("gateway_policy_exceptions",), [exception]),
+    )
+    paths = {each.path for each in check_policies(parse_spec(changed(*changes)))}
+    assert "gateway_models.gpt-6.1" in paths
+    assert not {"gateway_models.gpt-6", "gateway_policy_exceptions[0]"} & paths
+
+
 def test_regions() -> None:
     found = findings(
         (("gateway_provider_regions",), ["eu-west-1"]), (("gateway_providers", "claude", "region"), REMOVED)

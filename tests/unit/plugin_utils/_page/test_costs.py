@@ -128,3 +128,12 @@ def test_what_is_no_number_is_no_price(price: Any) -> None:
 )
 def test_money(amount: str, text: str) -> None:
     assert money(Decimal(amount)) == text
+
+
+def test_a_consumer_that_is_removed_spends_nothing() -> None:
+    after = {
+        "gateway_models.m": {"price": {"input": 1, "output": 2}},
+        "gateway_consumers.stays": {"models": ["*"], "limits": {"tokens_per_day": 1000000}},
+    }
+    before = {**after, "gateway_consumers.goes": after["gateway_consumers.stays"]}
+    assert costs(before, after).together == 2
