@@ -18,7 +18,7 @@ from ansible_collections.gatewayops.openai.plugins.module_utils._spec.references
 from ansible_collections.gatewayops.openai.plugins.module_utils._verify.checks import PROFILES, report, run_checks
 from ansible_collections.gatewayops.openai.plugins.module_utils._verify.client import Endpoint
 from ansible_collections.gatewayops.openai.plugins.module_utils._verify.model import Expectation
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import GatewayAction
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import GatewayAction, OptionsError
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._compile import parse_and_check
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._task import failure
 
@@ -155,7 +155,7 @@ def _askers(spec: Spec, options: Mapping[str, Any]) -> Sequence[tuple[Consumer, 
         if consumer.name == name:
             return [(consumer, _expectation(spec, consumer, options))]
     names = ", ".join(consumer.name for consumer in spec.consumers)
-    raise VerifyError(f"gateway_verify_consumer: there is no consumer {name!r} (there are: {names or 'none'})")
+    raise OptionsError(f"gateway_verify_consumer: there is no consumer {name!r} (there are: {names or 'none'})")
 
 
 def _requests_per_minute(consumer: Consumer) -> float:

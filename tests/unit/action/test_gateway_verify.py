@@ -216,3 +216,10 @@ def test_what_cannot_be_asked(run: Run, spec: dict[str, Any], asked: Asked) -> N
     )
     spec["gateway_consumers"] = {}
     assert re.search("gateway_consumers is empty", failed(run, ActionModule, variables=spec))
+
+
+def test_a_wrong_name_is_not_nobody_to_ask(run: Run, spec: dict[str, Any]) -> None:
+    """A rollout goes on without an answer where there is nobody to ask, and must not for a typo."""
+    assert not run(ActionModule, variables=spec, arguments={"consumer": "nobody"}).get("cannot_ask", False)
+    spec["gateway_consumers"] = {}
+    assert run(ActionModule, variables=spec)["cannot_ask"]
