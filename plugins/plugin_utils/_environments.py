@@ -120,8 +120,11 @@ class _Inventory:
         return sorted(self.inventory.get_groups_dict().get(GROUP, ()))
 
     def variables_of(self, host: str) -> dict[str, Any]:
-        """The variables of a host, not rendered."""
-        found: dict[str, Any] = self._manager.get_vars(host=self.inventory.get_host(host))
+        """The variables of a host, not rendered. Raises ProjectError."""
+        try:
+            found: dict[str, Any] = self._manager.get_vars(host=self.inventory.get_host(host))
+        except AnsibleError as error:
+            raise ProjectError(f"{self.title}: {error.message}") from None
         return found
 
     def workspaces(self, wanted: str) -> tuple[str, ...]:

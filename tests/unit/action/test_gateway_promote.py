@@ -121,3 +121,9 @@ def test_a_place_that_cannot_be_written(run: Run, project: Path, said: list[str]
     assert said[-1].startswith("To be as staging is, production would change:")
     variables["gateway_promote_file"] = "promote.md"
     assert "promote.md is the name of the comment beside it" in failed(run, ActionModule, variables=variables)
+
+
+def test_a_file_that_cannot_be_read_is_said_to_be_of_its_environment(run: Run, project: Path) -> None:
+    (project / "inventories" / "production" / "group_vars" / "all.yml").write_text("a: [\n")
+    said = failed(run, ActionModule, variables={"from": "staging", "to": "production"})
+    assert said.startswith(f"{project}/inventories/production: ")
