@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._canonical import canonical_json
-from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import PREFIX, GatewayAction
+from ansible_collections.gatewayops.openai.plugins.plugin_utils._action import PREFIX, GatewayAction, OptionsError
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._artifact import default_cache
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._fleet import write_file
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._validation.envoy import asked_envoy
@@ -19,6 +19,7 @@ from ansible_collections.gatewayops.openai.plugins.plugin_utils._validation.run 
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._validation.sarif import sarif_document
 from ansible_collections.gatewayops.openai.plugins.plugin_utils._validation.terminal import render_terminal
 
+_WORKSPACE = f"{PREFIX}workspace"
 #: What the role `envoy` takes where an inventory says nothing.
 _PINS = Path(__file__).resolve().parents[2] / "roles" / "envoy" / "defaults" / "main.yml"
 
@@ -57,7 +58,7 @@ class ActionModule(GatewayAction):
             action = self.elsewhere({**pins, **variables})
             action.warn_of_misspelled()
             fleet.add(name, action)
-            workspace = workspace or str(variables.get(f"{PREFIX}workspace") or "")
+            workspace = workspace or _workspace(action)
         directory = Path(self.variables.get("inventory_dir") or "")
         validation = fleet.validation(options["environment"] or workspace or directory.name)
         self._display.display(render_terminal(validation))
@@ -85,3 +86,11 @@ class ActionModule(GatewayAction):
         play = {name: value for name, value in ours.items() if name not in own or own[name] != value}
         for name in self.variables["ansible_play_hosts_all"]:
             yield name, {**hostvars.raw_get(name), "hostvars": hostvars, **play}
+
+
+def _workspace(action: GatewayAction) -> str:
+    """Return the workspace of a host; '' where it has none, or what it has is told as an error."""
+    try:
+        return str(action.rendered(_WORKSPACE) or "") if _WORKSPACE in action.variables else ""
+    except OptionsError:
+        return ""

@@ -113,12 +113,12 @@ def _length(lines: Iterable[str]) -> int:
     return sum(len(line) + 1 for line in lines)
 
 
-def _fitting(blocks: Sequence[str], room: int) -> list[str]:
+def _fitting(blocks: Sequence[str], room: int, file: str = "plan.json") -> list[str]:
     shown: list[str] = []
     for index, block in enumerate(blocks):
         room -= len(block) + 1
         if room < 100:
-            return [*shown, "", f"… and {len(blocks) - index} more, see plan.json"]
+            return [*shown, "", f"… and {len(blocks) - index} more, see {file}"]
         shown.append(block)
     return shown
 
@@ -130,4 +130,4 @@ def render_promotion_markdown(found: Promotion) -> str:
     if found.meant:
         lines = ["```diff", *map(_marked, render_changes(found.meant)), "```"]
         blocks.append("\n".join(["", "<details><summary>Meant to differ</summary>", "", *lines, "", "</details>"]))
-    return "\n".join([title, "", *_fitting(blocks, LONGEST - len(title))]) + "\n"
+    return "\n".join([title, "", *_fitting(blocks, LONGEST - len(title), "promote.json")]) + "\n"

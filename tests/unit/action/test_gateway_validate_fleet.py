@@ -177,6 +177,16 @@ def test_policies_are_held_to_what_can_be_read_where_only_the_host_is_wrong(
     assert cases["compiled-release"].find("skipped") is not None
 
 
+def test_the_reports_are_of_the_workspace(run: Run, play: Play, said: list[str], tmp_path: Path) -> None:
+    junit = tmp_path / "x.xml"
+    hosts = {
+        "gw1": {"gateway_workspace": template("{{ nosuch }}")},
+        "gw2": {"gateway_workspace": template("{{ 'a' }}")},
+    }
+    failed(run, ActionModule, variables=play(hosts, gateway_validate_junit=str(junit)))
+    assert ElementTree.parse(junit).getroot()[0].get("name") == "a"
+
+
 def test_a_workspace_that_is_no_name(run: Run, play: Play, said: list[str]) -> None:
     host = {"gateway_workspace": ["production"], "gateway_workspaces": {"production": {}}}
     failed(run, ActionModule, variables=play({"gw1": host}))

@@ -68,6 +68,13 @@ def test_a_name_with_a_dot_is_not_below_another() -> None:
     assert not promotion("a", "b", before=before, after={}, expected=["gateway_models.gpt-5*"]).brings
 
 
+def test_a_comment_that_does_not_fit_says_where_the_rest_is() -> None:
+    many = {f"gateway_models.m{number}": {"targets": ["x" * 50]} for number in range(2000)}
+    text = render_promotion_markdown(promotion("a", "b", before={}, after=many))
+    assert "more, see promote.json\n" in text
+    assert len(text) < 65536
+
+
 def test_certificates_and_networks_are_meant_to_differ() -> None:
     def there(name: str) -> dict[str, Any]:
         tls = {"certificate": f"/{name}.pem", "private_key": f"/{name}.key", "server_name": f"{name}.example"}
