@@ -2,5 +2,8 @@
 
 from __future__ import annotations
 
-from load.figures import pytest_terminal_summary as pytest_terminal_summary
-from watches import pytest_sessionstart as pytest_sessionstart
+import watches
+from load import figures
+
+pytest_sessionstart = watches.pytest_sessionstart
+pytest_terminal_summary = figures.pytest_terminal_summary

@@ -2,4 +2,6 @@
 
 from __future__ import annotations
 
-from watches import pytest_sessionstart as pytest_sessionstart
+import watches
+
+pytest_sessionstart = watches.pytest_sessionstart

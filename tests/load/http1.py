@@ -39,12 +39,12 @@ class Http1(asyncio.Protocol):
         self._transport = transport
         self.open = True
 
-    def connection_lost(self, reason: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self.open = False
         if self._answer and not self._answer.done():
             where = "before the answer" if not self._head else "within the answer"
             age = "new" if not self.served else "kept"
-            self._answer.set_exception(LostError(f"{age} connection closed {where} ({type(reason).__name__})"))
+            self._answer.set_exception(LostError(f"{age} connection closed {where} ({type(exc).__name__})"))
 
     def eof_received(self) -> bool:
         return False

@@ -44,11 +44,11 @@ class Http2(asyncio.Protocol):
         update = _frame(_WINDOW, 0, 0, struct.pack("!L", 2**31 - 1 - 65535))
         transport.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(_SETTINGS, 0, 0, _OURS) + update)
 
-    def connection_lost(self, reason: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self.open = False
         for stream in self._streams.values():
             where = "within" if stream.status else "before"
-            _fail(stream, LostError(f"HTTP/2 connection closed {where} the answer ({type(reason).__name__})"))
+            _fail(stream, LostError(f"HTTP/2 connection closed {where} the answer ({type(exc).__name__})"))
         self._streams.clear()
 
     def request(self, path: str, key: str, body: bytes) -> asyncio.Future[Answer]:

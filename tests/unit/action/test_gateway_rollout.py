@@ -27,9 +27,17 @@ class Hostvars(dict[str, Any]):
         return found
 
 
-def known(plan: Any = PLAN, result: Any = None, verified: Any = None, **more: Any) -> dict[str, Any]:
+#: A plan where none is named; None is that of a host that was not compared.
+USUAL: Any = object()
+
+
+def known(plan: Any = USUAL, result: Any = None, verified: Any = None, **more: Any) -> dict[str, Any]:
     """The variables of a host: what its tasks registered."""
-    given = {"__gateway_plan": plan, "__gateway_result": result, "__gateway_verified": verified}
+    given = {
+        "__gateway_plan": PLAN if plan is USUAL else plan,
+        "__gateway_result": result,
+        "__gateway_verified": verified,
+    }
     return {**{name: value for name, value in given.items() if value is not None}, **more}
 
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -300,7 +300,7 @@ def test_file_on_the_system_is_in_place_only_after_it_took_effect(tmp_path: Path
         name = f"host/etc/{path}/gw.conf"
         system = layout.Layout(host_from_options({"envoy": "/opt/envoy"}), tmp_path)
         place = system.outside(name)
-        manager = cast("Any", SimpleNamespace(is_stale=lambda: False))
+        manager: Any = SimpleNamespace(is_stale=lambda: False)
         outside.put(system, Recording(), manager, {name: BundleFile(name, b"x", 0o644)}, [name], [], None)
         assert place.read_bytes() == b"x"
         assert ran[-1] == (program, True)
