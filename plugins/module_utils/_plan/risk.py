@@ -39,7 +39,9 @@ _REMOVED = {
     "gateway_models": "requests for it are answered 404 from then on",
     "gateway_providers": "it gets no more requests",
     "gateway_listeners": "its clients cannot connect from then on",
+    "gateway_nftables": "the gateway keeps nobody from the host any more",
 }
+_FILTERED = Risk(HIGH, "who is not named cannot connect from then on")
 
 
 def risk_of(change: ResourceChange) -> Risk:
@@ -48,7 +50,7 @@ def risk_of(change: ResourceChange) -> Risk:
     if change.action == DELETE:
         return Risk(HIGH, _REMOVED.get(kind, "it goes back to its default"))
     if change.action == CREATE:
-        return _NO_RISK
+        return _FILTERED if kind == "gateway_nftables" else _NO_RISK
     check = _CHECKS.get(kind, _any)
     found = [check(field) for field in change.fields if field.keys]
     level = next(level for level in LEVELS if level == LOW or any(risk.level == level for risk in found))
@@ -95,6 +97,10 @@ def _consumer(field: FieldChange) -> Risk:
     return _NO_RISK
 
 
+def _nftables(field: FieldChange) -> Risk:
+    return _FILTERED if field.keys[0] == "others" or _lost(field) else _NO_RISK
+
+
 def _workspace(field: FieldChange) -> Risk:
     return Risk(HIGH, "the host becomes one of another environment")
 
@@ -104,6 +110,7 @@ _CHECKS: Mapping[str, Callable[[FieldChange], Risk]] = {
     "gateway_providers": _provider,
     "gateway_models": _model,
     "gateway_consumers": _consumer,
+    "gateway_nftables": _nftables,
     "gateway_workspace": _workspace,
 }
 

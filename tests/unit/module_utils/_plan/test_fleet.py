@@ -199,6 +199,9 @@ def test_names_of_others_are_no_markdown() -> None:
         ("gateway_providers.a", {}, {"concurrent_requests": 4}, MEDIUM),
         ("gateway_providers.a", {"concurrent_requests": 4}, {"concurrent_requests": 5}, LOW),
         ("gateway_metrics", {"port": 1}, {"port": 2}, LOW),
+        ("gateway_nftables", {"others": "accept"}, {"others": "drop"}, HIGH),
+        ("gateway_nftables", {"ports": [22, 9100]}, {"ports": [22]}, HIGH),
+        ("gateway_nftables", {"ports": [22]}, {"ports": [22, 9100]}, LOW),
     ],
 )
 def test_risks(address: str, before: dict[str, Any], after: dict[str, Any], level: str) -> None:
@@ -343,3 +346,10 @@ def test_metrics_of_drift() -> None:
     assert "gateway_drift_secrets{" not in text
     assert 'gateway_drift_known{environment="e",host="c"} 0\n' in text
     assert 'gateway_drift_timestamp_seconds{environment="e"} 1700000000.5\n' in text
+
+
+def test_a_filter_that_is_new_or_goes_is_a_risk() -> None:
+    filtered: dict[str, Any] = {"gateway_nftables": {"others": "accept"}}
+    for before, after in (({}, filtered), (filtered, {})):
+        (change,) = diff_resources(before, after)
+        assert risk_of(change).level == HIGH
