@@ -28,6 +28,7 @@ class ActionModule(GatewayAction):
     OPTIONS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         **HOST_OPTIONS,
         **GUARD_OPTIONS,
+        "lock_wait": {"type": "float", "default": 0.0},
         "secrets": {"type": "bool", "default": False, "no_log": False},
     }
     VARIABLES: ClassVar[Mapping[str, str]] = {"secrets": "gateway_plan_secrets"}
@@ -40,7 +41,8 @@ class ActionModule(GatewayAction):
         resolved = compiled.resolve(self.session()) if options["secrets"] else None
         # The module that would apply it is asked what it would do.
         self._task.check_mode = True
-        answer, before = activate(self, compiled, host, resolved.files if resolved else None, guard=guard_of(options))
+        demands = {"guard": guard_of(options), "lock_wait": options["lock_wait"]}
+        answer, before = activate(self, compiled, host, resolved.files if resolved else None, **demands)
         if answer.get("failed"):
             return answer
         planned = HostPlan(

@@ -23,6 +23,12 @@ extends_documentation_fragment:
   - gatewayops.openai.vault
   - gatewayops.openai.aws
 options:
+  lock_wait:
+    description:
+      - The seconds to wait at most for a run on the host to end. Without it a look at a host that is just being changed
+        fails at once.
+    type: float
+    default: 0
   removals_max:
     description: The highest number of listeners, providers, models and so on that one run may remove; any by default.
     type: int

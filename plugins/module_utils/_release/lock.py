@@ -45,15 +45,16 @@ def exclusively(path: Path, ops: Ops, wait: float = 0.0) -> Iterator[None]:
 
 
 @contextmanager
-def looking(path: Path) -> Iterator[None]:
-    """Make sure that no run holds the lock now. A look keeps nobody from starting."""
+def looking(path: Path, wait: float = 0.0) -> Iterator[None]:
+    """Make sure that no run holds the lock, or wait up to `wait` seconds for it. A look keeps nobody from starting."""
+    end = time.monotonic() + wait
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         yield
         return
     try:
-        _take(handle, fcntl.LOCK_SH)
+        _take(handle, fcntl.LOCK_SH, end)
     finally:
         os.close(handle)
     yield

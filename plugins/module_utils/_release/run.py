@@ -224,7 +224,7 @@ def _message(todo: Plan, busy: tuple[str, ...]) -> str:
 @contextmanager
 def _held(site: Site, wait: float, *, check: bool) -> Iterator[None]:
     if check:
-        with lock.looking(site.layout.lock):
+        with lock.looking(site.layout.lock, wait):
             yield
         return
     if not site.layout.config.is_dir():

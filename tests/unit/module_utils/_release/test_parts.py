@@ -174,6 +174,20 @@ class TestLock:
         with lock.looking(path), lock.exclusively(path, Ops()):
             pass
 
+    def test_looking_waits_for_a_run_to_end(self, tmp_path: Path) -> None:
+        path = tmp_path / ".lock"
+        program = (
+            "import fcntl, os, sys, time; fcntl.flock(os.open(sys.argv[1], os.O_CREAT | os.O_RDWR), 2); "
+            "print(flush=True); time.sleep(0.3)"
+        )
+        with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE) as holder:
+            assert holder.stdout
+            holder.stdout.readline()
+            with pytest.raises(ReleaseError, match="gateway_lock_wait"), lock.looking(path):
+                pass
+            with lock.looking(path, 20.0):
+                assert holder.wait(20.0) == 0
+
     def test_looking_makes_no_lock(self, tmp_path: Path) -> None:
         with lock.looking(tmp_path / ".lock"):
             pass
