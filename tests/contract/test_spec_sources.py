@@ -269,7 +269,7 @@ GOOD: list[tuple[tuple[Any, ...], Any]] = [
     (("gateway_size",), {"concurrency": 1}),
     (("gateway_policies", "plain_secret"), False),
     (("gateway_policies", "plain_secret"), None),
-    (("gateway_metrics",), {}),
+    (("gateway_metrics",), {"address": "10.0.5.2"}),
     ((SHARED,), {"gateway_size": "small"}),
     ((WORKSPACES,), {"production": {"gateway_size": "small"}, "staging": None}),
 ]

@@ -183,7 +183,7 @@ def _conditions(field: SpecField) -> list[dict[str, Any]]:
     if field.only_with is None:
         return []
     other, value = field.only_with
-    there = {"required": [field.key], "properties": {field.key: {"type": "string"}}}
+    there = {"required": [field.key], "properties": {field.key: {"not": _NULL}}}
     chosen = {"required": [other], "properties": {other: {"const": value}}}
     # A template may become either.
     unknown = {"properties": {other: {"type": "string", "pattern": _TEMPLATE}}}

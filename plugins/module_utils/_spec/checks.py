@@ -59,7 +59,11 @@ def check_draft(spec: Draft, problems: Problems) -> None:
 
 
 def _check_nftables(nftables: Any, metrics: Draft | None, problems: Problems) -> None:
-    if not isinstance(nftables, Draft) or not nftables.get("metrics_from") or not isinstance(metrics, Draft):
+    if not isinstance(nftables, Draft):
+        return
+    if nftables.states("ports") and not nftables.states("others"):
+        problems.add(f"{nftables.path}.ports", "is for others: drop; without it other ports are left to other rules")
+    if not nftables.get("metrics_from") or not isinstance(metrics, Draft):
         return
     address = metrics.get("address", Metrics.address)
     if address and ip_address(address).is_loopback:

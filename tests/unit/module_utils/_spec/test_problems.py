@@ -296,6 +296,11 @@ SEARCH = (CONSUMERS, "search-team")
             "gateway_nftables.metrics_from[0]: 'monitoring' must be an address or a network such as 10.0.5.0/24",
         ),
         (("gateway_nftables", "others"), "accept", "gateway_nftables.ports: is not allowed for the others accept"),
+        (
+            ("gateway_nftables", "others"),
+            REMOVED,
+            "gateway_nftables.ports: is for others: drop; without it other ports are left to other rules",
+        ),
         (("gateway_nftables", "ports"), REMOVED, "gateway_nftables.ports: is required for the others drop"),
         (
             ("gateway_metrics", "address"),
