@@ -127,11 +127,12 @@ class Plan:
 
     @property
     def changed(self) -> bool:
-        """Whether anything of the host's state changes, housekeeping left aside."""
+        """Whether anything of the host's state changes; also what a run that was killed has left to do."""
         return (
             any((self.stage, self.make_user, self.relink, self.choose, self.reload_manager, self.process != NONE))
             or any((self.target.damages, self.directories, self.outside_writes, self.outside_removes, self.drain))
             or any((self.secrets_changed, self.secrets_removed, self.sealed_fault, self.kernel))
+            or any((self.record, self.leftovers, self.half_written))
         )
 
 

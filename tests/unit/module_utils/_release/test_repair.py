@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ansible_collections.gatewayops.openai.plugins.module_utils._errors import ReleaseError
+from ansible_collections.gatewayops.openai.plugins.module_utils._release import history
+from ansible_collections.gatewayops.openai.plugins.module_utils._release.ops import temporary_of
 from ansible_collections.gatewayops.openai.plugins.module_utils._release.service import DRAINING, RUNNING, STOPPED
 
 from .world import World, spec
@@ -135,3 +138,28 @@ def test_a_file_that_the_new_release_does_not_have_is_removed(world: World) -> N
     assert not world.layout.outside("host/etc/logrotate.d/openai-gateway").exists()
     world.run(world.request(A))
     assert world.layout.outside("host/etc/logrotate.d/openai-gateway").exists()
+
+
+def _unnoted(world: World) -> None:
+    noted = history.read(world.layout.history)
+    world.layout.history.write_bytes(history.to_bytes(noted[:-1]))
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        _unnoted,
+        lambda world: (world.layout.releases / ".stage-0123456789abcdef-1").mkdir(),
+        lambda world: temporary_of(world.layout.current).symlink_to("releases/active"),
+    ],
+    ids=["not noted", "half staged", "half linked"],
+)
+def test_what_a_killed_run_has_left_to_do_is_a_change(world: World, left: Callable[[World], None]) -> None:
+    """`site` leaves alone a host that a look tells no change of."""
+    world.run(world.request(A))
+    world.run(world.request(B))
+    left(world)
+    assert world.run(world.request(B), check=True)["changed"]
+    assert world.run(world.request(B))["changed"]
+    assert history.active(history.read(world.layout.history)) == world.request(B).digest
+    assert not world.run(world.request(B), check=True)["changed"]
