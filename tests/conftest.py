@@ -10,6 +10,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import hypothesis
+
+# How long a case may take says nothing on a machine that does other things as well.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
+
 COLLECTIONS = Path(__file__).resolve().parent.parent / ".cache" / "collections"
 
 try:
