@@ -250,13 +250,14 @@ class Load:
 
         async def send(model: str, key: str) -> Answer:
             body = chat(model, stream=True, x_chunks=pieces, x_delay=0.25)
-            if kind.endswith("http2"):
-                connection: Http2 = await self._connect(kind, Http2)
-                sent = connection.request(PATH, key, body)
-            else:
+            if not kind.endswith("http2"):
                 plain: Http1 = await self._connect(kind, Http1)
-                sent = plain.request(PATH, key, body, close=True)
-            return await sent
+                return await plain.request(PATH, key, body, close=True)
+            connection: Http2 = await self._connect(kind, Http2)
+            try:
+                return await connection.request(PATH, key, body)
+            finally:
+                connection.close()  # idle, it would be told nothing when the gateway drains, which then waits for it
 
         # Some begin and some end at any time.
         await asyncio.sleep(self.settings.stream_seconds * client / max(1, self.settings.streams))
