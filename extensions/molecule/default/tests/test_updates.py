@@ -50,8 +50,8 @@ def test_check_mode_predicts_and_writes_nothing(site: Site, more_models: dict[st
     assert gw1.snapshot() ^ before == set()
     assert "gateway_models.new" in predicted.output
     applied = site.changes("--diff", gateway_models=more_models)
-    assert predicted.recap["gw1"] == applied
-    assert applied["changed"] > 0
+    # What is changed is also verified, which check mode cannot do: more tasks are ok.
+    assert predicted.recap["gw1"]["changed"] == applied["changed"] > 0
     assert site.changes(gateway_models=more_models)["changed"] == 0
 
 
