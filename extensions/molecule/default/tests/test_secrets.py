@@ -50,7 +50,7 @@ def test_first_converge_is_predicted_and_tells_no_secret_at_any_verbosity() -> N
     assert gw2.snapshot() ^ before == set()
     played = site("--diff", "-vvv")
     assert played.rc == 0, played.output
-    assert played.recap["gw2"] == predicted
+    assert played.recap["gw2"]["changed"] == predicted["changed"] > 0
     assert "vault://kv/providers/a#api_key" in played.output, "a reference may be shown, and is"
     assert ask("gw2", SEARCH, chat("gpt-5")).status == 200
 
